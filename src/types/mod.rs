@@ -1,5 +1,6 @@
 //! The words of the domain. A value of one of these types is valid; text becomes one only by parsing.
 
+mod code;
 mod digest;
 mod ids;
 mod meter_serial;
@@ -10,6 +11,7 @@ mod secret;
 mod supply_point;
 mod time;
 
+pub use code::Code;
 pub use digest::{Digest, InvalidDigest, KeyId};
 pub use ids::{EnvelopeId, GrantId, HandoverId, InvalidId, RegistrationId};
 pub use meter_serial::{InvalidMeterSerial, MeterSerial};
