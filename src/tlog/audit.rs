@@ -142,3 +142,201 @@ pub enum AuditError<E> {
     #[error("the entries do not give the root of the checkpoint")]
     Root,
 }
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::TestLog;
+    use super::super::tile::encode_entries;
+    use super::*;
+
+    /// Verifies a log whose tiles are as `change` leaves them.
+    fn audit(
+        log: &TestLog,
+        change: impl Fn(&str, &mut Vec<u8>),
+    ) -> Result<(), AuditError<&'static str>> {
+        let mut source = |tile: &TilePath| {
+            let mut bytes = log.tile(tile);
+            change(&tile.to_string(), &mut bytes);
+            if bytes == GONE {
+                Err("gone")
+            } else {
+                Ok(bytes)
+            }
+        };
+        verify_log(log.head(), &mut source, |_, _| {})
+    }
+
+    /// Verifies a log that shows `entries` in its first tile of entries.
+    fn audit_with(log: &TestLog, entries: &[Vec<u8>]) -> Result<(), AuditError<&'static str>> {
+        let shown = encode_entries(entries.iter().map(|entry| &entry[..])).unwrap();
+        audit(log, |path, bytes| {
+            if path.starts_with("tile/entries/000") {
+                bytes.clone_from(&shown);
+            }
+        })
+    }
+
+    fn wrong_entry(index: u64, tile: &str) -> Result<(), AuditError<&'static str>> {
+        let tile = tile.parse().unwrap();
+        Err(AuditError::Entry { index, tile })
+    }
+
+    #[test]
+    fn a_log_of_any_size_verifies() {
+        let log = TestLog::golden(1030);
+        for size in [0, 1, 2, 255, 256, 257, 511, 512, 513, 1024, 1030] {
+            let mut seen = Vec::new();
+            let mut source = |tile: &TilePath| Ok::<_, ()>(log.tile(tile));
+            let verdict = verify_log(log.heads[size], &mut source, |index, entry| {
+                assert_eq!(seen.len() as u64, index);
+                seen.push(entry.to_vec());
+            });
+            assert_eq!(verdict, Ok(()), "{size}");
+            assert_eq!(seen, log.leaves[..size]);
+        }
+    }
+
+    #[test]
+    fn every_tile_that_a_static_copy_has_is_read_once() {
+        let log = TestLog::golden(600);
+        let mut read = Vec::new();
+        let mut source = |tile: &TilePath| {
+            read.push(*tile);
+            Ok::<_, ()>(log.tile(tile))
+        };
+        assert_eq!(verify_log(log.head(), &mut source, |_, _| {}), Ok(()));
+        read.sort_unstable();
+        let mut expected: Vec<_> = super::super::tiles(600).collect();
+        expected.sort_unstable();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_changed_entry_is_named() {
+        let log = TestLog::golden(300);
+        for index in [0, 1, 100, 255] {
+            let mut entries = log.leaves[..256].to_vec();
+            *entries[index].last_mut().unwrap() ^= 1;
+            assert_eq!(
+                audit_with(&log, &entries),
+                wrong_entry(index as u64, "tile/0/000")
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_of_swapped_entries_is_named() {
+        let log = TestLog::golden(300);
+        let mut entries = log.leaves[..256].to_vec();
+        entries.swap(17, 200);
+        assert_eq!(audit_with(&log, &entries), wrong_entry(17, "tile/0/000"));
+    }
+
+    #[test]
+    fn a_dropped_entry_is_named() {
+        let log = TestLog::golden(40);
+        for index in [0, 20, 39] {
+            let mut entries = log.leaves.clone();
+            entries.remove(index);
+            let expected = match index {
+                39 => Err(AuditError::MissingEntry { index: 39 }),
+                _ => wrong_entry(index as u64, "tile/0/000.p/40"),
+            };
+            assert_eq!(audit_with(&log, &entries), expected);
+        }
+    }
+
+    #[test]
+    fn an_inserted_entry_is_named() {
+        let log = TestLog::golden(40);
+        let mut entries = log.leaves.clone();
+        entries.insert(12, b"inserted".to_vec());
+        assert_eq!(
+            audit_with(&log, &entries),
+            wrong_entry(12, "tile/0/000.p/40")
+        );
+        entries.remove(12);
+        entries.push(b"appended".to_vec());
+        let tile = "tile/entries/000.p/40".parse().unwrap();
+        assert_eq!(
+            audit_with(&log, &entries),
+            Err(AuditError::Surplus { tile })
+        );
+    }
+
+    #[test]
+    fn a_torn_tile_of_entries_names_the_entry_that_is_cut_off() {
+        let log = TestLog::golden(40);
+        let verdict = audit(&log, |path, bytes| {
+            if path.starts_with("tile/entries") {
+                bytes.pop();
+            }
+        });
+        assert_eq!(verdict, Err(AuditError::MissingEntry { index: 39 }));
+    }
+
+    #[test]
+    fn a_changed_upper_tile_is_named() {
+        let log = TestLog::golden(66_000);
+        for path in ["tile/1/000", "tile/1/001.p/1", "tile/2/000.p/1"] {
+            let verdict = audit(&log, |read, bytes| {
+                if read == path {
+                    *bytes.last_mut().unwrap() ^= 1;
+                }
+            });
+            let tile = path.parse().unwrap();
+            assert_eq!(verdict, Err(AuditError::Tile { tile }));
+        }
+    }
+
+    #[test]
+    fn a_tile_of_another_length_is_named() {
+        let log = TestLog::golden(300);
+        for path in ["tile/0/000", "tile/0/001.p/44", "tile/1/000.p/1"] {
+            for change in [
+                |bytes: &mut Vec<u8>| bytes.truncate(31),
+                |bytes: &mut Vec<u8>| bytes.extend([0; 32]),
+            ] {
+                let verdict = audit(&log, |read, bytes| {
+                    if read == path {
+                        change(bytes);
+                    }
+                });
+                let tile = path.parse().unwrap();
+                assert_eq!(verdict, Err(AuditError::Tile { tile }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tile_that_cannot_be_read_is_named() {
+        let log = TestLog::golden(300);
+        let verdict = audit(&log, |path, bytes| {
+            if path == "tile/0/001.p/44" {
+                *bytes = GONE.to_vec();
+            }
+        });
+        let tile = "tile/0/001.p/44".parse().unwrap();
+        assert_eq!(
+            verdict,
+            Err(AuditError::Unreadable {
+                tile,
+                source: "gone"
+            })
+        );
+    }
+
+    #[test]
+    fn another_history_does_not_have_the_root() {
+        let log = TestLog::golden(40);
+        let mut leaves = log.leaves.clone();
+        leaves[3] = b"rewritten".to_vec();
+        let rewritten = TestLog::of(leaves.into_iter());
+        let mut source = |tile: &TilePath| Ok::<_, ()>(rewritten.tile(tile));
+        assert_eq!(
+            verify_log(log.head(), &mut source, |_, _| {}),
+            Err(AuditError::Root)
+        );
+    }
+
+    const GONE: &[u8] = b"gone";
+}

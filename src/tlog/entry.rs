@@ -325,3 +325,277 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 const MAX_KIND_BYTES: usize = 64;
 /// A tile of entries has 16 bits for the length of each.
 const MAX_LEAF_BYTES: usize = 65_535;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Fills with 1, then with 2, and so on.
+    #[derive(Default)]
+    struct Counting(AtomicU8);
+
+    impl Random for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0.fetch_add(1, Ordering::SeqCst) + 1);
+        }
+    }
+
+    fn draft() -> Draft {
+        Draft::new("release.granted", Timestamp::from_millis(1_790_000_000_123))
+            .show("release", "digest")
+            .hide("supply_point", "2499999999991")
+            .hide("actor", json!({"party": "gainer", "seq": 93}))
+    }
+
+    fn entry() -> Entry {
+        draft().finish(&Counting::default()).unwrap()
+    }
+
+    /// The entry with its fields changed, canonical again.
+    fn changed(change: impl Fn(&mut Map<String, Value>)) -> Result<OpenEntry, EntryError> {
+        let mut fields: Map<_, _> = serde_json::from_slice(&entry().leaf).unwrap();
+        change(&mut fields);
+        OpenEntry::read(&canonical(&Value::Object(fields)).unwrap())
+    }
+
+    #[test]
+    fn an_entry_has_exactly_these_bytes() {
+        let entry = entry();
+        assert_eq!(
+            String::from_utf8(entry.leaf).unwrap(),
+            concat!(
+                r#"{"_sd":["2sjykGTWKgZW3_G2u12KTMulSZKa2OUtZi1LyKC2Gis","#,
+                r#""V6s_qNkpLSeE-klW96jg5efEO61JNdG8_-ZKYPKGy3Y"],"#,
+                r#""_sd_alg":"sha-256","at":"2026-09-21T14:13:20.123Z","nonce":"AwMDAwMDAwMDAwMDAwMDAw","#,
+                r#""release":"digest","type":"release.granted","v":"cos-escrow/log/1"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_disclosure_is_the_one_of_rfc_9901() {
+        // Section 4.2.3 gives the digest of this disclosure of section 4.2.1.
+        let disclosure = "WyJfMjZiYzRMVC1hYzZxMktJNmNCVzVlcyIsICJmYW1pbHlfbmFtZSIsICJNw7ZiaXVzIl0";
+        assert_eq!(
+            digest_of(disclosure),
+            "X9yH0Ajrdm1Oij4tWso9UzzKJvPoDxwmuEcO3XAdRC0"
+        );
+        let (name, value) = read_disclosure(disclosure).unwrap();
+        assert_eq!((&name[..], value), ("family_name", json!("Möbius")));
+    }
+
+    #[test]
+    fn an_entry_opens_with_its_disclosures() {
+        let entry = entry();
+        let read = OpenEntry::read(&entry.leaf).unwrap();
+        assert_eq!(
+            (read.kind(), read.at().as_millis()),
+            ("release.granted", 1_790_000_000_123)
+        );
+        assert_eq!(
+            Value::from(read.shown().clone()),
+            json!({"release": "digest"})
+        );
+        assert_eq!(read.hidden_count(), 2);
+        let opened = read.open(&entry.disclosures).unwrap();
+        assert_eq!(
+            Value::from(opened),
+            json!({"actor": {"party": "gainer", "seq": 93}, "supply_point": "2499999999991"})
+        );
+        let one = read.open(&entry.disclosures[..1]).unwrap();
+        assert_eq!(Value::from(one), json!({"supply_point": "2499999999991"}));
+        assert!(read.open(&[""; 0]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_in_the_leaf() {
+        let leaf = String::from_utf8(entry().leaf).unwrap();
+        for hidden in ["2499999999991", "supply_point", "gainer", "actor"] {
+            assert!(!leaf.contains(hidden), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn the_same_facts_twice_share_no_digest() {
+        let random = Counting::default();
+        let [first, second] = [(); 2].map(|()| draft().finish(&random).unwrap());
+        let read = OpenEntry::read(&first.leaf).unwrap();
+        for disclosure in &second.disclosures {
+            let opened = read.open(&[disclosure]);
+            assert_eq!(opened, Err(EntryError::ForeignDisclosure));
+        }
+    }
+
+    #[test]
+    fn a_changed_disclosure_is_refused() {
+        let entry = entry();
+        let read = OpenEntry::read(&entry.leaf).unwrap();
+        let good = &entry.disclosures[0];
+        for at in 0..good.len() {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] ^= 1;
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(read.open(&[changed]), Err(EntryError::ForeignDisclosure));
+        }
+        let twice = read.open(&[good, good]);
+        assert_eq!(twice, Err(EntryError::DuplicateField));
+    }
+
+    #[test]
+    fn a_disclosure_cannot_pretend_to_be_a_shown_field() {
+        for (json, error) in [
+            (r#"["salt","release","forged"]"#, EntryError::DuplicateField),
+            (r#"["salt","type","forged"]"#, EntryError::ReservedName),
+            (r#"["salt","_sd",[]]"#, EntryError::ReservedName),
+            (r#"["salt","value"]"#, EntryError::Form),
+            (r#"[1,"name","value"]"#, EntryError::Form),
+            (r#"["salt","name",1.5]"#, EntryError::Value),
+        ] {
+            let disclosure = BASE64_URL_SAFE_NO_PAD.encode(json);
+            let digest = digest_of(&disclosure);
+            let read = changed(|fields| fields["_sd"] = json!([digest])).unwrap();
+            assert_eq!(read.open(&[disclosure]), Err(error), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_draft_with_a_wrong_field_is_refused() {
+        let draft = || Draft::new("kind", Timestamp::default());
+        let finish = |draft: Draft| draft.finish(&Counting::default()).err();
+        for name in ["_sd", "_sd_alg", "...", "at", "nonce", "type", "v"] {
+            assert_eq!(
+                finish(draft().show(name, 1)),
+                Some(EntryError::ReservedName)
+            );
+            assert_eq!(
+                finish(draft().hide(name, 1)),
+                Some(EntryError::ReservedName)
+            );
+        }
+        let nested = json!([{"_sd": []}]);
+        assert_eq!(
+            finish(draft().show("a", nested)),
+            Some(EntryError::ReservedName)
+        );
+        for value in [
+            json!(0.5),
+            json!(1_u64 << 53),
+            json!([{"ä": 1}]),
+            json!(-(1_i64 << 53)),
+        ] {
+            assert_eq!(finish(draft().hide("a", value)), Some(EntryError::Value));
+        }
+        let twice = draft().show("a", 1).hide("a", 1);
+        assert_eq!(finish(twice), Some(EntryError::DuplicateField));
+        for kind in ["", "Kind", "a b", &"k".repeat(65)] {
+            let draft = Draft::new(kind, Timestamp::default());
+            assert_eq!(finish(draft), Some(EntryError::Kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_entry_has_room_for_65535_bytes() {
+        let of = |length| {
+            let draft = Draft::new("kind", Timestamp::default());
+            draft
+                .show("a", "x".repeat(length))
+                .finish(&Counting::default())
+        };
+        let overhead = of(0).ok().unwrap().leaf.len();
+        let largest = of(65_535 - overhead).ok().unwrap();
+        assert_eq!(largest.leaf.len(), 65_535);
+        assert!(OpenEntry::read(&largest.leaf).is_ok());
+        assert_eq!(of(65_536 - overhead).err(), Some(EntryError::TooLarge));
+        let longer = [&largest.leaf[..], b" "].concat();
+        assert_eq!(OpenEntry::read(&longer), Err(EntryError::TooLarge));
+    }
+
+    #[test]
+    fn only_canonical_bytes_are_an_entry() {
+        let leaf = String::from_utf8(entry().leaf).unwrap();
+        for wrong in [
+            leaf.replace(',', ", "),
+            leaf.clone() + "\n",
+            leaf.replace("release", "r\\u0065lease"),
+            leaf.replacen('{', r#"{"v":"cos-escrow/log/1","#, 1),
+            leaf.replacen('{', r#"{"z":1,"#, 1),
+            leaf.replace("\"digest\"", "1e2"),
+        ] {
+            assert_eq!(
+                OpenEntry::read(wrong.as_bytes()),
+                Err(EntryError::NotCanonical),
+                "{wrong}"
+            );
+        }
+        for wrong in ["", "null", "[]", "{", "\u{feff}{}", "{}"] {
+            assert_eq!(
+                OpenEntry::read(wrong.as_bytes()),
+                Err(EntryError::Form),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_with_a_wrong_field_is_refused() {
+        let digest = Digest::of(b"").to_string();
+        for (name, value, error) in [
+            ("v", json!("cos-escrow/log/2"), EntryError::UnknownVersion),
+            ("v", json!(1), EntryError::Form),
+            ("type", json!("Release"), EntryError::Kind),
+            ("at", json!("2026-09-21T14:13:20Z"), EntryError::Form),
+            (
+                "at",
+                json!("2026-09-21T15:13:20.123+01:00"),
+                EntryError::Form,
+            ),
+            ("nonce", json!("AAAA"), EntryError::Form),
+            ("_sd_alg", json!("sha-512"), EntryError::Form),
+            ("_sd", json!({}), EntryError::Form),
+            ("_sd", json!(["short"]), EntryError::Form),
+            ("_sd", json!([digest, digest]), EntryError::Form),
+            ("...", json!("x"), EntryError::ReservedName),
+            ("release", json!(0.5), EntryError::Value),
+        ] {
+            let read = changed(|fields| {
+                fields.insert(name.to_owned(), value.clone());
+            });
+            assert_eq!(read, Err(error), "{name} {value}");
+        }
+        for name in ["_sd", "_sd_alg", "at", "nonce", "type", "v"] {
+            let read = changed(|fields| {
+                fields.remove(name);
+            });
+            assert_eq!(read, Err(EntryError::Form), "{name}");
+        }
+        let unsorted = changed(|fields| fields["_sd"].as_array_mut().unwrap().reverse());
+        assert_eq!(unsorted, Err(EntryError::Form));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, text in "\\{(\"[a-z_]{1,4}\":[0-9\"\\[\\]{}]{0,4},?){0,6}\\}") {
+            let _ = OpenEntry::read(&bytes);
+            let _ = OpenEntry::read(text.as_bytes());
+        }
+
+        #[test]
+        fn an_entry_reads_what_was_written(shown: String, hidden: String, count in 0..20_u8) {
+            let mut draft = Draft::new("kind", Timestamp::default()).show("shown", &shown[..]);
+            for field in 0..count {
+                draft = draft.hide(&format!("hidden_{field}"), &hidden[..]);
+            }
+            let entry = draft.finish(&Counting::default()).ok().unwrap();
+            let read = OpenEntry::read(&entry.leaf).unwrap();
+            prop_assert_eq!(&read.shown()["shown"], &json!(shown));
+            let opened = read.open(&entry.disclosures).unwrap();
+            prop_assert_eq!(opened.len(), usize::from(count));
+            prop_assert!(opened.values().all(|value| *value == hidden));
+        }
+    }
+}

@@ -339,7 +339,7 @@ mod tests {
             (good.replace("+Aep", "+Bep"), InvalidKey::Kind),
             (good.replace("escrow", ""), InvalidKey::Id),
             (good.replace("escrow", "e scrow"), InvalidKey::Name),
-            (good.replace("IRtIs", "I"), InvalidKey::Form),
+            (good.replace("RtIs", "RtI"), InvalidKey::Form),
             (good.clone() + "\n", InvalidKey::Form),
         ] {
             assert_eq!(wrong.parse::<VerifierKey>(), Err(error), "{wrong:?}");

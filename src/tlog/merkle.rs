@@ -287,7 +287,10 @@ mod tests {
                 Frontier::from_bytes(&frontier.to_bytes()),
                 Ok(frontier.clone())
             );
-            assert_eq!(frontier.append(leaf_hash(&[size]), |_, _| {}), size.into());
+            assert_eq!(
+                frontier.append(leaf_hash(&[size]), |_, _| {}),
+                u64::from(size)
+            );
         }
     }
 

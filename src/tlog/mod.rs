@@ -7,6 +7,10 @@
 mod audit;
 mod checkpoint;
 mod entry;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden;
 mod keys;
 mod merkle;
 mod note;

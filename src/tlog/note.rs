@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_text_has_at_most_64_kib() {
-        let text = |length| "t".repeat(length - 1) + "\n";
+        let text = |length: usize| "t".repeat(length - 1) + "\n";
         assert!(signed(&text(64 * 1024)).parse::<Note>().is_ok());
         let signature = key("log", 7).sign("text\n");
         let too_long = text(64 * 1024 + 1);

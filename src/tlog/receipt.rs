@@ -138,3 +138,118 @@ const VERSION: &str = "c2sp.org/tlog-proof@v1";
 /// Carries what the maker likes; nothing authenticates it, so nothing here reads it.
 const EXTRA: &str = "extra ";
 const INDEX: &str = "index ";
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fixture::{TestLog, log_key};
+    use super::super::{KeyKind, ProofPlan, empty_root};
+    use super::*;
+
+    fn receipt(log: &TestLog, index: u64) -> Receipt {
+        let hashes = log.prove(ProofPlan::inclusion(index, log.head().size));
+        Receipt::new(index, hashes, Checkpoint::sign(log.head(), &log_key()))
+    }
+
+    fn verify(text: &str, leaf: &[u8]) -> Result<Checkpoint, ReceiptError> {
+        let receipt: Receipt = text.parse()?;
+        receipt.verify(leaf, log_key().verifier())
+    }
+
+    #[test]
+    fn every_entry_of_a_log_has_a_receipt() {
+        let log = TestLog::golden(20);
+        for (index, leaf) in (0..).zip(&log.leaves) {
+            let text = receipt(&log, index).to_string();
+            assert_eq!(verify(&text, leaf).unwrap().head, log.head());
+        }
+    }
+
+    #[test]
+    fn a_receipt_with_any_byte_changed_is_refused() {
+        let log = TestLog::golden(20);
+        let good = receipt(&log, 7).to_string();
+        for at in 0..good.len() {
+            for flip in [0x01, 0x20, 0x80] {
+                let mut bytes = good.clone().into_bytes();
+                bytes[at] ^= flip;
+                let Ok(changed) = String::from_utf8(bytes) else {
+                    continue;
+                };
+                assert!(
+                    verify(&changed, &log.leaves[7]).is_err(),
+                    "byte {at}: {changed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_receipt_cut_short_or_continued_is_refused() {
+        let log = TestLog::golden(20);
+        let good = receipt(&log, 7).to_string();
+        for at in (0..good.len()).filter(|at| good.is_char_boundary(*at)) {
+            assert!(verify(&good[..at], &log.leaves[7]).is_err(), "{at}");
+        }
+        assert!(verify(&(good + "\n"), &log.leaves[7]).is_err());
+    }
+
+    #[test]
+    fn a_receipt_is_for_one_entry_of_one_log() {
+        let log = TestLog::golden(20);
+        let receipt = receipt(&log, 7);
+        let key = log_key();
+        let other_leaf = receipt.verify(&log.leaves[8], key.verifier());
+        assert_eq!(other_leaf, Err(ReceiptError::Proof(ProofError::Root)));
+        let name = "escrow.example/log/2".parse().unwrap();
+        let other_key = VerifierKey::new(name, KeyKind::Log, *key.verifier().public());
+        let other_log = receipt.verify(&log.leaves[7], &other_key);
+        assert_eq!(other_log, Err(NoteError::NotSigned.into()));
+    }
+
+    #[test]
+    fn the_extra_line_is_kept_and_means_nothing() {
+        let log = TestLog::golden(20);
+        let text = receipt(&log, 7)
+            .to_string()
+            .replace("\nindex", "\nextra Zm9v\nindex");
+        let parsed: Receipt = text.parse().unwrap();
+        assert_eq!(parsed.to_string(), text);
+        assert!(parsed.verify(&log.leaves[7], log_key().verifier()).is_ok());
+        for wrong in ["extra Zm9v\nextra Zm9v", "extra Zm9", "extra", "Extra Zm9v"] {
+            let text = text.replace("extra Zm9v", wrong);
+            assert_eq!(text.parse::<Receipt>(), Err(ReceiptError::Form), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_proof_has_at_most_63_hashes() {
+        let log = TestLog::golden(1);
+        let checkpoint = Checkpoint::sign(log.head(), &log_key());
+        for (hashes, is_read) in [(63, true), (64, false)] {
+            let hashes = vec![empty_root(); hashes];
+            let text = Receipt::new(0, hashes, checkpoint.clone()).to_string();
+            assert_eq!(text.parse::<Receipt>().is_ok(), is_read);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_parses_prints_the_same(
+            head in "c2sp.org/tlog-proof@v1\n(extra [A-Za-f]{0,5}={0,2}\n)?index [0-9+]{1,3}\n([A-Za-d0-9+/]{43}=\n){0,3}",
+            tail in "\n(\\PC|\n){0,20}",
+        ) {
+            let checkpoint = Checkpoint::sign(TestLog::golden(1).head(), &log_key());
+            for text in [format!("{head}\n{checkpoint}"), format!("{head}{tail}")] {
+                if let Ok(receipt) = text.parse::<Receipt>() {
+                    prop_assert_eq!(receipt.to_string(), text);
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused(text: String) {
+            let _ = text.parse::<Receipt>();
+        }
+    }
+}
