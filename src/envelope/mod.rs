@@ -1,1 +1,42 @@
-//! envelope
+//! Packages and reads, the envelopes that they are sealed in, and the documents that go with them.
+//!
+//! All of it is bytes in, values out. Randomness is an argument, and signatures are made and checked by the caller's
+//! closures, which know certificates. Each file says its format byte by byte, so that another implementation needs
+//! nothing else:
+//!
+//! ```text
+//! package, read          plain content, JSON
+//!    │ sealed (header + payload + stanzas + signature)
+//! envelope ── body ──▶ release        to the gaining supplier
+//!             └ wrap                  how the service keeps keys and records
+//! statement, possession               sealing keys, confirmations: signed documents
+//! ```
+
+mod header;
+mod json;
+pub mod package;
+mod payload;
+pub mod possession;
+pub mod read;
+mod release;
+mod sealed;
+mod sealing_key;
+mod signature;
+mod stanza;
+pub mod statement;
+#[cfg(test)]
+mod testing;
+mod text;
+mod wire;
+mod wrap;
+
+pub use header::{Header, Inventory, MeterMake, Word};
+pub use json::{ContentError, Problem};
+pub use payload::{Dek, PayloadError};
+pub use release::{Issue, Item, Release};
+pub use sealed::{Body, Draft, Envelope, OpenError, SealError};
+pub use sealing_key::{Kem, SealingKeyError, SealingKeyPair, SealingPublicKey};
+pub use signature::{Signature, SignatureError, SignerChain};
+pub use stanza::{Recipient, Stanza};
+pub use wire::FormatError;
+pub use wrap::{Context, Kek, WrapContext, WrapError};

@@ -1,0 +1,165 @@
+//! A release: what the gaining supplier gets under one grant, sealed to one of its keys.
+//!
+//! ```text
+//! magic       [5]       "cosR" 0x01
+//! grant       [16]
+//! handover    [16]
+//! recipient   text8     party id
+//! key id      [32]      the recipient's sealing key that every stanza is sealed to
+//! issued      u64       milliseconds since 1970-01-01T00:00Z
+//! items       u8 n      1 to 64, credentials before reads, newest generation first; n times:
+//!   generation  u32
+//!   status      text8     a word such as `current`
+//!   body        bytes32   see `sealed`
+//!   stanza      bytes16   see `stanza`; the depositor's own, or made by the service
+//! ```
+//! Each item opens by itself, so that one bad generation does not lose the others: together they are the candidates for
+//! the keys that the meter has now. To open an item: open its stanza for H(header) with the sealing key, check the
+//! commitment, decrypt; and verify the depositor's signature, which the body carries.
+
+use std::cmp::Reverse;
+
+use crate::types::{Component, Digest, GrantId, HandoverId, KeyId, PartyId, Secret, Timestamp};
+
+use super::header::Word;
+use super::sealed::{Body, MAX_BODY_BYTES, OpenError};
+use super::sealing_key::SealingKeyPair;
+use super::stanza::{MAX_STANZA_BYTES, Recipient, Stanza};
+use super::wire::{Decoder, Encoder, FormatError};
+
+/// What one grant gives.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Release {
+    issue: Issue,
+    items: Vec<Item>,
+}
+
+/// For whom a release is and under which grant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Issue {
+    /// The permission.
+    pub grant: GrantId,
+    /// The change of supplier.
+    pub handover: HandoverId,
+    /// The gaining supplier.
+    pub recipient: PartyId,
+    /// The recipient's key that the stanzas are sealed to.
+    pub key_id: KeyId,
+    /// When.
+    pub issued_at: Timestamp,
+}
+
+/// One generation of credentials, or the read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Item {
+    /// Its number among the generations of the meter.
+    pub generation: u32,
+    /// What the service knows of it, such as `current` or `prepared`.
+    pub status: Word,
+    /// The sealed content.
+    pub body: Body,
+    /// The key of the content, sealed to the recipient.
+    pub stanza: Stanza,
+}
+
+impl Item {
+    /// Opens the content. The depositor's signature is verified apart, with `body.verify`.
+    pub fn open(&self, key: &SealingKeyPair) -> Result<Secret, OpenError> {
+        self.body.open_with(&self.stanza, key)
+    }
+
+    /// Credentials come before reads, later generations before earlier ones.
+    fn order(&self) -> (Component, Reverse<u32>) {
+        (self.body.header().component, Reverse(self.generation))
+    }
+}
+
+impl Release {
+    /// Puts a release together, in its order.
+    pub fn assemble(issue: Issue, mut items: Vec<Item>) -> Result<Self, FormatError> {
+        items.sort_by_key(Item::order);
+        Self::from_ordered(issue, items)
+    }
+
+    /// For whom it is and under which grant.
+    pub fn issue(&self) -> &Issue {
+        &self.issue
+    }
+
+    /// Credentials before reads, newest first.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Opens every item; one that does not open leaves the others.
+    pub fn open<'a>(
+        &'a self,
+        key: &'a SealingKeyPair,
+    ) -> impl Iterator<Item = (&'a Item, Result<Secret, OpenError>)> {
+        self.items.iter().map(|item| (item, item.open(key)))
+    }
+
+    /// The one encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::with_magic(MAGIC)
+            .raw(self.issue.grant.as_bytes())
+            .raw(self.issue.handover.as_bytes())
+            .text8(self.issue.recipient.as_str())
+            .raw(self.issue.key_id.0.as_bytes())
+            .u64(self.issue.issued_at.as_millis())
+            .count(self.items.len())
+            .each(&self.items, |e, item| {
+                e.u32(item.generation)
+                    .text8(item.status.as_str())
+                    .bytes32(&item.body.encode())
+                    .bytes16(&item.stanza.encode())
+            })
+            .finish()
+    }
+
+    /// Reads the one encoding.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut fields = Decoder::after_magic(bytes, MAGIC)?;
+        let issue = Issue {
+            grant: GrantId(fields.array()?),
+            handover: HandoverId(fields.array()?),
+            recipient: fields.parsed("recipient")?,
+            key_id: KeyId(Digest(fields.array()?)),
+            issued_at: Timestamp::from_millis(fields.u64()?),
+        };
+        let items = fields.list("items", MAX_ITEMS, |f| {
+            Ok(Item {
+                generation: f.u32()?,
+                status: f.parsed("status")?,
+                body: Body::decode(f.bytes32("body", MAX_BODY_BYTES)?)?,
+                stanza: Stanza::decode(f.bytes16("stanza", MAX_STANZA_BYTES)?)?,
+            })
+        })?;
+        fields.finish()?;
+        Self::from_ordered(issue, items)
+    }
+
+    /// SHA-256 of the encoding: what the log commits to.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.encode())
+    }
+
+    fn from_ordered(issue: Issue, items: Vec<Item>) -> Result<Self, FormatError> {
+        if items.is_empty() || items.len() > MAX_ITEMS {
+            return Err(FormatError::TooLarge("items"));
+        }
+        if !items.is_sorted_by(|a, b| a.order() < b.order()) {
+            return Err(FormatError::OutOfOrder("items"));
+        }
+        let recipient = Recipient::Party(issue.recipient.clone());
+        let theirs =
+            |stanza: &Stanza| stanza.key_id() == issue.key_id && *stanza.recipient() == recipient;
+        if !items.iter().all(|item| theirs(&item.stanza)) {
+            return Err(FormatError::StanzaMismatch);
+        }
+        Ok(Self { issue, items })
+    }
+}
+
+const MAX_ITEMS: usize = 64;
+const MAGIC: &[u8] = b"cosR\x01";
