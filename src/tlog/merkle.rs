@@ -307,7 +307,6 @@ mod tests {
             frontier.append(leaf_hash(&[leaf]), |_, _| {});
         }
         let bytes = frontier.to_bytes();
-        let longer = [&bytes[..], &[0; 32]].concat();
         for length in [0, 7, 8, 40, bytes.len() - 1] {
             assert_eq!(
                 Frontier::from_bytes(&bytes[..length]),
@@ -315,7 +314,10 @@ mod tests {
                 "{length}"
             );
         }
-        assert_eq!(Frontier::from_bytes(&longer), Err(InvalidFrontier));
+        for surplus in [1, 31, 32] {
+            let longer = [&bytes[..], &vec![0; surplus]].concat();
+            assert_eq!(Frontier::from_bytes(&longer), Err(InvalidFrontier));
+        }
     }
 
     #[test]
