@@ -91,14 +91,9 @@ pub enum CheckpointError {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::fixture::log_key;
     use super::super::merkle::{Hash, empty_root};
     use super::*;
-    use crate::types::Secret;
-
-    fn key() -> LogKey {
-        let name = "escrow.example/log/1".parse().unwrap();
-        LogKey::from_seed(name, &Secret::new(vec![7; 32])).unwrap()
-    }
 
     #[test]
     fn a_signed_checkpoint_opens() {
@@ -106,8 +101,8 @@ mod tests {
             size: 0,
             root: empty_root(),
         };
-        let note = Checkpoint::sign(head, &key());
-        let opened = Checkpoint::open(&note, key().verifier()).unwrap();
+        let note = Checkpoint::sign(head, &log_key());
+        let opened = Checkpoint::open(&note, log_key().verifier()).unwrap();
         assert_eq!(
             (opened.origin.as_str(), opened.head),
             ("escrow.example/log/1", head)
@@ -142,14 +137,14 @@ mod tests {
     #[test]
     fn a_checkpoint_of_another_origin_is_refused() {
         let text = format!("escrow.example/log/2\n0\n{}\n", empty_root());
-        let note = Note::new(text.clone(), key().sign(&text)).unwrap();
-        let opened = Checkpoint::open(&note, key().verifier());
+        let note = Note::new(text.clone(), log_key().sign(&text)).unwrap();
+        let opened = Checkpoint::open(&note, log_key().verifier());
         assert_eq!(opened, Err(CheckpointError::Origin));
     }
 
     #[test]
     fn a_cosigner_cannot_speak_for_the_log() {
-        let log = key();
+        let log = log_key();
         let name = log.verifier().name().clone();
         let cosigner = VerifierKey::new(name, KeyKind::Cosigner, *log.verifier().public());
         let note = Checkpoint::sign(

@@ -9,91 +9,15 @@
 //! leaves every proof intact. An inclusion proof shows the hash of the neighbouring entry: the nonce keeps that from
 //! being guessed.
 
-use std::collections::BTreeSet;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use crate::types::{Digest, Random, Timestamp};
-
-/// What an entry is to say.
-#[derive(Clone)]
-pub struct Draft {
-    kind: String,
-    at: Timestamp,
-    shown: Vec<(String, Value)>,
-    hidden: Vec<(String, Value)>,
-}
-
-impl Draft {
-    /// An entry of this kind, such as `release.granted`.
-    pub fn new(kind: &str, at: Timestamp) -> Self {
-        Self {
-            kind: kind.to_owned(),
-            at,
-            shown: Vec::new(),
-            hidden: Vec::new(),
-        }
-    }
-
-    /// Adds a field that everyone who reads the log may see.
-    #[must_use]
-    pub fn show(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.shown.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// Adds a field that only those see who are given its disclosure.
-    #[must_use]
-    pub fn hide(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.hidden.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// Draws salts and nonce and writes the entry.
-    pub fn finish(self, random: &dyn Random) -> Result<Entry, EntryError> {
-        check_kind(&self.kind)?;
-        let mut names = BTreeSet::new();
-        for (name, value) in self.shown.iter().chain(&self.hidden) {
-            check_field(name, value)?;
-            names
-                .insert(name)
-                .then_some(())
-                .ok_or(EntryError::DuplicateField)?;
-        }
-        let disclosures = self
-            .hidden
-            .into_iter()
-            .map(|(name, value)| disclose(name, value, random))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut digests: Vec<_> = disclosures.iter().map(|text| digest_of(text)).collect();
-        // Sorted, so that their order says nothing of the fields.
-        digests.sort_unstable();
-        let of_every_entry = [
-            ("_sd", Value::from(digests)),
-            ("_sd_alg", SD_ALGORITHM.into()),
-            ("at", self.at.to_string().into()),
-            ("nonce", random_text(random).into()),
-            ("type", self.kind.into()),
-            ("v", VERSION.into()),
-        ];
-        let of_every_entry = of_every_entry.map(|(name, value)| (name.to_owned(), value));
-        let leaf = canonical(&self.shown.into_iter().chain(of_every_entry).collect())?;
-        if leaf.len() > MAX_LEAF_BYTES {
-            return Err(EntryError::TooLarge);
-        }
-        Ok(Entry { leaf, disclosures })
-    }
-}
-
-/// An entry, ready to be appended.
-pub struct Entry {
-    /// The bytes of the leaf.
-    pub leaf: Vec<u8>,
-    /// One for each hidden field, in the order in which they were hidden. To be stored encrypted, outside the log.
-    pub disclosures: Vec<String>,
-}
+use super::field::{
+    MAX_LEAF_BYTES, SALT_BYTES, SD_ALGORITHM, VERSION, canonical, check_field, check_kind,
+    digest_of, read_disclosure,
+};
+use crate::types::{Digest, Timestamp};
 
 /// An entry read back. Its form is checked; that it is in the log is for a receipt or an audit to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,83 +131,6 @@ fn take_digests(fields: &mut Map<String, Value>) -> Result<Vec<String>, EntryErr
     holds.then_some(digests).ok_or(EntryError::Form)
 }
 
-fn check_kind(kind: &str) -> Result<(), EntryError> {
-    let fits =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-    let fits = (1..=MAX_KIND_BYTES).contains(&kind.len()) && kind.bytes().all(fits);
-    fits.then_some(()).ok_or(EntryError::Kind)
-}
-
-fn check_field(name: &str, value: &Value) -> Result<(), EntryError> {
-    if OF_EVERY_ENTRY.contains(&name) {
-        return Err(EntryError::ReservedName);
-    }
-    check_name(name)?;
-    check_value(value)
-}
-
-fn check_name(name: &str) -> Result<(), EntryError> {
-    if OF_DISCLOSURES.contains(&name) {
-        return Err(EntryError::ReservedName);
-    }
-    name.is_ascii().then_some(()).ok_or(EntryError::Value)
-}
-
-/// Numbers are integers that every JSON reader holds exactly.
-fn check_value(value: &Value) -> Result<(), EntryError> {
-    match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
-        Value::Number(number) => {
-            let is_exact = number
-                .as_i64()
-                .is_some_and(|n| n.unsigned_abs() <= MAX_INTEGER);
-            is_exact.then_some(()).ok_or(EntryError::Value)
-        }
-        Value::Array(values) => values.iter().try_for_each(check_value),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
-            check_name(name)?;
-            check_value(value)
-        }),
-    }
-}
-
-/// base64url of `[salt, name, value]`.
-//= RFC 9901 section 4.2.1
-fn disclose(name: String, value: Value, random: &dyn Random) -> Result<String, EntryError> {
-    let json = canonical(&Value::from(vec![
-        random_text(random).into(),
-        name.into(),
-        value,
-    ]))?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(json))
-}
-
-fn read_disclosure(disclosure: &str) -> Result<(String, Value), EntryError> {
-    let json = BASE64_URL_SAFE_NO_PAD
-        .decode(disclosure)
-        .map_err(|_| EntryError::Form)?;
-    let (_salt, name, value): (String, String, Value) =
-        serde_json::from_slice(&json).map_err(|_| EntryError::Form)?;
-    Ok((name, value))
-}
-
-/// base64url of the SHA-256 of the disclosure's characters.
-//= RFC 9901 section 4.2.3
-fn digest_of(disclosure: &str) -> String {
-    Digest::of(disclosure.as_bytes()).to_string()
-}
-
-fn random_text(random: &dyn Random) -> String {
-    let mut bytes = [0; SALT_BYTES];
-    random.fill(&mut bytes);
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// RFC 8785. Not what `serde_json` writes: the order of its keys depends on what other crates ask of it.
-fn canonical(value: &Value) -> Result<Vec<u8>, EntryError> {
-    serde_json_canonicalizer::to_vec(value).map_err(|_| EntryError::Value)
-}
-
 /// Why an entry cannot be written or read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum EntryError {
@@ -308,49 +155,22 @@ pub enum EntryError {
     /// Two fields, shown or hidden, have one name.
     #[error("two fields have the same name")]
     DuplicateField,
-    /// A name outside ASCII, a fraction, or an integer of 2^53 or more.
-    #[error("a field has a name or number that entries do not have")]
+    /// A name outside ASCII, a fraction, an integer of 2^53 or more, or more than 16 levels.
+    #[error("a field has a name or value that entries do not have")]
     Value,
     /// The disclosure was made for another entry, or changed.
     #[error("a disclosure does not belong to the entry")]
     ForeignDisclosure,
 }
 
-const VERSION: &str = "cos-escrow/log/1";
-const SD_ALGORITHM: &str = "sha-256";
-const OF_EVERY_ENTRY: [&str; 5] = ["_sd_alg", "at", "nonce", "type", "v"];
-const OF_DISCLOSURES: [&str; 2] = ["_sd", "..."];
-const SALT_BYTES: usize = 16;
-const MAX_INTEGER: u64 = (1 << 53) - 1;
-const MAX_KIND_BYTES: usize = 64;
-/// A tile of entries has 16 bits for the length of each.
-const MAX_LEAF_BYTES: usize = 65_535;
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU8, Ordering};
-
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::fixture::{Counting, draft};
+    use super::super::{Draft, Entry};
     use super::*;
-
-    /// Fills with 1, then with 2, and so on.
-    #[derive(Default)]
-    struct Counting(AtomicU8);
-
-    impl Random for Counting {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(self.0.fetch_add(1, Ordering::SeqCst) + 1);
-        }
-    }
-
-    fn draft() -> Draft {
-        Draft::new("release.granted", Timestamp::from_millis(1_790_000_000_123))
-            .show("release", "digest")
-            .hide("supply_point", "2499999999991")
-            .hide("actor", json!({"party": "gainer", "seq": 93}))
-    }
 
     fn entry() -> Entry {
         draft().finish(&Counting::default()).unwrap()
@@ -361,32 +181,6 @@ mod tests {
         let mut fields: Map<_, _> = serde_json::from_slice(&entry().leaf).unwrap();
         change(&mut fields);
         OpenEntry::read(&canonical(&Value::Object(fields)).unwrap())
-    }
-
-    #[test]
-    fn an_entry_has_exactly_these_bytes() {
-        let entry = entry();
-        assert_eq!(
-            String::from_utf8(entry.leaf).unwrap(),
-            concat!(
-                r#"{"_sd":["2sjykGTWKgZW3_G2u12KTMulSZKa2OUtZi1LyKC2Gis","#,
-                r#""V6s_qNkpLSeE-klW96jg5efEO61JNdG8_-ZKYPKGy3Y"],"#,
-                r#""_sd_alg":"sha-256","at":"2026-09-21T14:13:20.123Z","nonce":"AwMDAwMDAwMDAwMDAwMDAw","#,
-                r#""release":"digest","type":"release.granted","v":"cos-escrow/log/1"}"#
-            )
-        );
-    }
-
-    #[test]
-    fn a_disclosure_is_the_one_of_rfc_9901() {
-        // Section 4.2.3 gives the digest of this disclosure of section 4.2.1.
-        let disclosure = "WyJfMjZiYzRMVC1hYzZxMktJNmNCVzVlcyIsICJmYW1pbHlfbmFtZSIsICJNw7ZiaXVzIl0";
-        assert_eq!(
-            digest_of(disclosure),
-            "X9yH0Ajrdm1Oij4tWso9UzzKJvPoDxwmuEcO3XAdRC0"
-        );
-        let (name, value) = read_disclosure(disclosure).unwrap();
-        assert_eq!((&name[..], value), ("family_name", json!("Möbius")));
     }
 
     #[test]
@@ -410,14 +204,6 @@ mod tests {
         let one = read.open(&entry.disclosures[..1]).unwrap();
         assert_eq!(Value::from(one), json!({"supply_point": "2499999999991"}));
         assert!(read.open(&[""; 0]).unwrap().is_empty());
-    }
-
-    #[test]
-    fn what_is_hidden_is_not_in_the_leaf() {
-        let leaf = String::from_utf8(entry().leaf).unwrap();
-        for hidden in ["2499999999991", "supply_point", "gainer", "actor"] {
-            assert!(!leaf.contains(hidden), "{hidden}");
-        }
     }
 
     #[test]
@@ -461,58 +247,6 @@ mod tests {
             let read = changed(|fields| fields["_sd"] = json!([digest])).unwrap();
             assert_eq!(read.open(&[disclosure]), Err(error), "{json}");
         }
-    }
-
-    #[test]
-    fn a_draft_with_a_wrong_field_is_refused() {
-        let draft = || Draft::new("kind", Timestamp::default());
-        let finish = |draft: Draft| draft.finish(&Counting::default()).err();
-        for name in ["_sd", "_sd_alg", "...", "at", "nonce", "type", "v"] {
-            assert_eq!(
-                finish(draft().show(name, 1)),
-                Some(EntryError::ReservedName)
-            );
-            assert_eq!(
-                finish(draft().hide(name, 1)),
-                Some(EntryError::ReservedName)
-            );
-        }
-        let nested = json!([{"_sd": []}]);
-        assert_eq!(
-            finish(draft().show("a", nested)),
-            Some(EntryError::ReservedName)
-        );
-        for value in [
-            json!(0.5),
-            json!(1_u64 << 53),
-            json!([{"ä": 1}]),
-            json!(-(1_i64 << 53)),
-        ] {
-            assert_eq!(finish(draft().hide("a", value)), Some(EntryError::Value));
-        }
-        let twice = draft().show("a", 1).hide("a", 1);
-        assert_eq!(finish(twice), Some(EntryError::DuplicateField));
-        for kind in ["", "Kind", "a b", &"k".repeat(65)] {
-            let draft = Draft::new(kind, Timestamp::default());
-            assert_eq!(finish(draft), Some(EntryError::Kind), "{kind}");
-        }
-    }
-
-    #[test]
-    fn an_entry_has_room_for_65535_bytes() {
-        let of = |length| {
-            let draft = Draft::new("kind", Timestamp::default());
-            draft
-                .show("a", "x".repeat(length))
-                .finish(&Counting::default())
-        };
-        let overhead = of(0).ok().unwrap().leaf.len();
-        let largest = of(65_535 - overhead).ok().unwrap();
-        assert_eq!(largest.leaf.len(), 65_535);
-        assert!(OpenEntry::read(&largest.leaf).is_ok());
-        assert_eq!(of(65_536 - overhead).err(), Some(EntryError::TooLarge));
-        let longer = [&largest.leaf[..], b" "].concat();
-        assert_eq!(OpenEntry::read(&longer), Err(EntryError::TooLarge));
     }
 
     #[test]

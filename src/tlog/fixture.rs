@@ -1,12 +1,15 @@
-//! A log in memory, for tests.
+//! What the tests share: a log in memory, its key, an entry.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde_json::json;
 
 use super::{
-    Frontier, Hash, LogKey, NodeId, ProofError, ProofPlan, TileKind, TilePath, TreeHead,
+    Draft, Frontier, Hash, LogKey, NodeId, ProofError, ProofPlan, TileKind, TilePath, TreeHead,
     encode_entries, leaf_hash,
 };
-use crate::types::Secret;
+use crate::types::{Random, Secret, Timestamp};
 
 pub(super) struct TestLog {
     pub(super) leaves: Vec<Vec<u8>>,
@@ -71,4 +74,22 @@ impl TestLog {
 pub(super) fn log_key() -> LogKey {
     let name = "escrow.example/log/1".parse().unwrap();
     LogKey::from_seed(name, &Secret::new(vec![7; 32])).unwrap()
+}
+
+/// Fills with 1, then with 2, and so on.
+#[derive(Default)]
+pub(super) struct Counting(AtomicU8);
+
+impl Random for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.0.fetch_add(1, Ordering::SeqCst) + 1);
+    }
+}
+
+/// An entry with one shown and two hidden fields.
+pub(super) fn draft() -> Draft {
+    Draft::new("release.granted", Timestamp::from_millis(1_790_000_000_123))
+        .show("release", "digest")
+        .hide("supply_point", "2499999999991")
+        .hide("actor", json!({"party": "gainer", "seq": 93}))
 }

@@ -299,12 +299,8 @@ mod tests {
     use proptest::prelude::*;
     use ring::rand::SystemRandom;
 
+    use super::super::fixture::log_key;
     use super::*;
-
-    fn log_key() -> LogKey {
-        let name = "escrow.example/log/1".parse().unwrap();
-        LogKey::from_seed(name, &Secret::new(vec![7; 32])).unwrap()
-    }
 
     #[test]
     fn the_example_of_the_specification_parses_and_prints() {
@@ -400,6 +396,18 @@ mod tests {
         later[7] += 1;
         assert!(key.verifier().verify("text\n", &later).is_none());
         assert!(key.verifier().verify("text\n", &later[..7]).is_none());
+    }
+
+    #[test]
+    fn a_cosignature_of_a_time_beyond_all_others_is_refused() {
+        let name = "witness.example/w1".parse().unwrap();
+        let key = CosignerKey::from_seed(name, &Secret::new(vec![9; 32])).unwrap();
+        for (seconds, holds) in [(i64::MAX.cast_unsigned(), true), (1 << 63, false)] {
+            let message = cosigned("text\n", seconds);
+            let signature = key.0.sign(&message, &seconds.to_be_bytes());
+            let verdict = key.verifier().verify("text\n", signature.bytes());
+            assert_eq!(verdict.is_some(), holds, "{seconds}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, Digest, SHA256, digest};
 
 use super::MAX_SIZE;
 
@@ -27,7 +27,10 @@ impl Hash {
     }
 
     fn of(bytes: &[u8]) -> Self {
-        let digest = digest(&SHA256, bytes);
+        Self::from_ring(&digest(&SHA256, bytes))
+    }
+
+    fn from_ring(digest: &Digest) -> Self {
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 }
@@ -55,7 +58,10 @@ impl FromStr for Hash {
 
 /// The hash of a leaf: `SHA-256(00 ‖ leaf)`.
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    Hash::of(&[&[0x00], leaf].concat())
+    let mut context = Context::new(&SHA256);
+    context.update(&[0x00]);
+    context.update(leaf);
+    Hash::from_ring(&context.finish())
 }
 
 /// The hash of an inner node: `SHA-256(01 ‖ left ‖ right)`.
@@ -301,7 +307,6 @@ mod tests {
             frontier.append(leaf_hash(&[leaf]), |_, _| {});
         }
         let bytes = frontier.to_bytes();
-        let longer = [&bytes[..], &[0; 32]].concat();
         for length in [0, 7, 8, 40, bytes.len() - 1] {
             assert_eq!(
                 Frontier::from_bytes(&bytes[..length]),
@@ -309,7 +314,10 @@ mod tests {
                 "{length}"
             );
         }
-        assert_eq!(Frontier::from_bytes(&longer), Err(InvalidFrontier));
+        for surplus in [1, 31, 32] {
+            let longer = [&bytes[..], &vec![0; surplus]].concat();
+            assert_eq!(Frontier::from_bytes(&longer), Err(InvalidFrontier));
+        }
     }
 
     #[test]

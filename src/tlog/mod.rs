@@ -6,7 +6,9 @@
 
 mod audit;
 mod checkpoint;
+mod draft;
 mod entry;
+mod field;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -20,7 +22,8 @@ mod tile;
 
 pub use audit::{AuditError, verify_log};
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use entry::{Draft, Entry, EntryError, OpenEntry};
+pub use draft::{Draft, Entry};
+pub use entry::{EntryError, OpenEntry};
 pub use keys::{CosignerKey, InvalidKey, KeyKind, KeyName, LogKey, VerifierKey};
 pub use merkle::{
     Frontier, Hash, InvalidFrontier, InvalidHash, MissingNode, NodeId, TreeHead, empty_root,
