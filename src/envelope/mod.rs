@@ -12,6 +12,8 @@
 //! statement, possession               sealing keys, confirmations: signed documents
 //! ```
 
+mod body;
+mod document;
 mod header;
 mod json;
 pub mod package;
@@ -25,16 +27,22 @@ mod signature;
 mod stanza;
 pub mod statement;
 #[cfg(test)]
+mod tampering;
+#[cfg(test)]
 mod testing;
 mod text;
+#[cfg(test)]
+mod vectors;
 mod wire;
 mod wrap;
 
+pub use body::{Body, OpenError, SealError};
+pub use document::{DocumentError, SignedDocument, Statement};
 pub use header::{Header, Inventory, MeterMake, Word};
 pub use json::{ContentError, Problem};
 pub use payload::{Dek, PayloadError};
 pub use release::{Issue, Item, Release};
-pub use sealed::{Body, Draft, Envelope, OpenError, SealError};
+pub use sealed::{Draft, Envelope};
 pub use sealing_key::{Kem, SealingKeyError, SealingKeyPair, SealingPublicKey};
 pub use signature::{Signature, SignatureError, SignerChain};
 pub use stanza::{Recipient, Stanza};

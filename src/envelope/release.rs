@@ -10,7 +10,7 @@
 //! items       u8 n      1 to 64, credentials before reads, newest generation first; n times:
 //!   generation  u32
 //!   status      text8     a word such as `current`
-//!   body        bytes32   see `sealed`
+//!   body        bytes32   see `body`
 //!   stanza      bytes16   see `stanza`; the depositor's own, or made by the service
 //! ```
 //! Each item opens by itself, so that one bad generation does not lose the others: together they are the candidates for
@@ -21,8 +21,8 @@ use std::cmp::Reverse;
 
 use crate::types::{Component, Digest, GrantId, HandoverId, KeyId, PartyId, Secret, Timestamp};
 
+use super::body::{Body, MAX_BODY_BYTES, OpenError};
 use super::header::Word;
-use super::sealed::{Body, MAX_BODY_BYTES, OpenError};
 use super::sealing_key::SealingKeyPair;
 use super::stanza::{MAX_STANZA_BYTES, Recipient, Stanza};
 use super::wire::{Decoder, Encoder, FormatError};
