@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Component, Digest, HandoverId, KeyId, SupplyPoint, Timestamp};
 
 use super::document::Statement;
-use super::sealing_key::{Kem, SealingKeyError, SealingPublicKey};
+use super::kem::Kem;
+use super::sealing_key::{SealingKeyError, SealingPublicKey};
 use super::stanza::Recipient;
 
 /// A party says which sealing key is its own.
@@ -136,19 +137,6 @@ pub struct DepositAttestation {
 
 impl Statement for DepositAttestation {
     const KIND: &'static str = "deposit-attestation";
-}
-
-impl Serialize for Kem {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Kem {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// Bytes as unpadded base64url text.
