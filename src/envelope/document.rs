@@ -165,3 +165,151 @@ fn signing_input(kind: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 const MAX_JSON_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::envelope::statement::{Confirmation, KeyRetirement, KeyStatement, Outcome};
+    use crate::envelope::testing::{Counter, Signer};
+    use crate::envelope::{Kem, Recipient, SealingKeyPair};
+    use crate::types::{HandoverId, KeyId, Timestamp};
+
+    fn confirmation() -> Confirmation {
+        Confirmation {
+            handover: HandoverId([3; 16]),
+            party: Recipient::Party("gainer".parse().unwrap()),
+            outcome: Outcome::Rotated,
+            generation: Some(2),
+            at: Timestamp::from_millis(1_790_000_000_123),
+        }
+    }
+
+    fn sign(signer: &Signer, statement: &impl Statement) -> SignedDocument {
+        SignedDocument::sign(statement, |message| signer.sign(message)).unwrap()
+    }
+
+    fn verify<S: Statement>(
+        document: &SignedDocument,
+        signer: &Signer,
+    ) -> Result<S, DocumentError<&'static str>> {
+        let verified =
+            document.verify(|chain, message, signature| signer.verify(chain, message, signature));
+        verified.map(|(statement, party)| {
+            assert_eq!(party.as_str(), "gainer");
+            statement
+        })
+    }
+
+    #[test]
+    fn a_document_says_after_its_travels_what_was_signed() {
+        let signer = Signer::of("gainer");
+        let document = sign(&signer, &confirmation());
+        let arrived = SignedDocument::from_json(&document.to_json()).unwrap();
+        assert_eq!(arrived, document);
+        assert_eq!(
+            verify::<Confirmation>(&arrived, &signer),
+            Ok(confirmation())
+        );
+        assert_eq!(
+            str::from_utf8(arrived.payload()),
+            Ok(
+                r#"{"at":"2026-09-21T14:13:20.123Z","generation":2,"handover":"ho_03030303030303030303030303030303","outcome":"rotated","party":"urn:cos-escrow:party:gainer"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn one_kind_of_document_never_passes_for_another() {
+        let signer = Signer::of("gainer");
+        let document = sign(&signer, &confirmation());
+        let other = verify::<KeyRetirement>(&document, &signer);
+        assert_eq!(other, Err(DocumentError::OtherKind));
+        let relabelled = SignedDocument {
+            kind: KeyRetirement::KIND.to_owned(),
+            ..document
+        };
+        assert!(matches!(
+            verify::<KeyRetirement>(&relabelled, &signer),
+            Err(DocumentError::Signature(_))
+        ));
+    }
+
+    #[test]
+    fn a_changed_payload_is_refused() {
+        let signer = Signer::of("gainer");
+        let document = sign(&signer, &confirmation());
+        for at in 0..document.payload.len() {
+            let mut changed = document.clone();
+            changed.payload[at] ^= 1;
+            let refused = verify::<Confirmation>(&changed, &signer);
+            assert!(matches!(refused, Err(DocumentError::Signature(_))), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_not_canonical_is_refused_though_signed() {
+        let signer = Signer::of("gainer");
+        let canonical = String::from_utf8(canonical(&confirmation())).unwrap();
+        for payload in [
+            format!(" {canonical}"),
+            canonical.replace("\"generation\":2,", "\"generation\":null,"),
+            canonical.replace(".123Z", ".1230Z"),
+            canonical.replace("\"at\"", "\"extra\":1,\"at\""),
+        ] {
+            let signature = signer.sign(&signing_input(Confirmation::KIND, payload.as_bytes()));
+            let document = SignedDocument {
+                kind: Confirmation::KIND.to_owned(),
+                payload: payload.into_bytes(),
+                signature: signature.unwrap(),
+            };
+            let refused = verify::<Confirmation>(&document, &signer);
+            assert_eq!(refused, Err(DocumentError::Payload));
+        }
+    }
+
+    #[test]
+    fn a_key_statement_carries_a_key_under_its_own_name() {
+        let signer = Signer::of("gainer");
+        for kem in Kem::ALL {
+            let key = SealingKeyPair::generate(kem, &Counter::seeded(1));
+            let statement = KeyStatement {
+                party: Recipient::Party("gainer".parse().unwrap()),
+                kem,
+                public_key: key.public().as_bytes().to_vec(),
+                key_id: key.id(),
+                not_before: Timestamp::from_seconds(1),
+                not_after: Timestamp::from_seconds(2),
+                sequence: 1,
+            };
+            let document = sign(&signer, &statement);
+            let arrived = SignedDocument::from_json(&document.to_json()).unwrap();
+            let arrived: KeyStatement = verify(&arrived, &signer).unwrap();
+            assert_eq!(arrived.key().as_ref(), Ok(key.public()));
+            let renamed = KeyStatement {
+                key_id: KeyId::of(b"another"),
+                ..statement.clone()
+            };
+            assert!(renamed.key().is_err());
+            let backwards = KeyStatement {
+                not_after: statement.not_before,
+                ..statement
+            };
+            assert!(backwards.key().is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text: String, bytes: Vec<u8>) {
+            let _ = SignedDocument::from_json(text.as_bytes());
+            let payload = BASE64_URL_SAFE_NO_PAD.encode(&bytes);
+            let json = format!(r#"{{"chain":["{payload}"],"kind":"confirmation","payload":"{payload}","signature":"{payload}"}}"#);
+            if let Ok(document) = SignedDocument::from_json(json.as_bytes()) {
+                let trusting = document.verify(|_, _, _| Ok::<_, ()>(()));
+                let _: Result<(Confirmation, ()), _> = trusting;
+            }
+        }
+    }
+}
