@@ -5,12 +5,14 @@
 //! nothing else:
 //!
 //! ```text
-//! package, read          plain content, JSON
-//!    │ sealed (header + payload + stanzas + signature)
-//! envelope ── body ──▶ release        to the gaining supplier
-//!             └ wrap                  how the service keeps keys and records
-//! statement, possession               sealing keys, confirmations: signed documents
+//! package, read                 plain content, JSON
+//!   └─ sealed                   envelope = body (header, payload, signature) + stanzas, one for each recipient
+//!        ├─ release             bodies of the unretired generations, each with a stanza for the gaining supplier
+//!        └─ wrap                how the service keeps the key of a body, and records beside it
+//! document: statement           key statements, retirements, confirmations, attestations
+//! possession                    proof that a sealing key is its sender's
 //! ```
+//! What opens a body is HPKE on a `sealing_key` of one `kem`; `wire` has the primitives of the binary formats.
 
 mod body;
 mod document;

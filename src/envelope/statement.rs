@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `key-statement` | `key_id kem not_after not_before party public_key sequence` |
 //! | `key-retirement` | `at key_id party` |
-//! | `confirmation` | `at generation handover outcome party` |
+//! | `confirmation` | `at generation? handover outcome party`; the outcome is `rotated not_rotatable meter_exchanged` or `not_wanted` |
 //! | `deposit-attestation` | `at component package party supply_point` |
 //!
+//! All fields but `generation?` are required; that one is absent where no generation opens the meter.
 //! `party` is the URN of a party or of the escrow, a time is RFC 3339 with milliseconds, a digest or key unpadded
 //! base64url.
 

@@ -183,6 +183,24 @@ fn a_bad_field_is_named_by_its_path_and_never_by_its_value() {
 }
 
 #[test]
+fn an_unknown_name_is_not_repeated() {
+    for (pointer, path) in [
+        ("/comms/SECRET.a.b", "comms"),
+        (
+            "/credentials/1/password/levels/0/SECRET[1].c",
+            "credentials[1].password.levels[0]",
+        ),
+    ] {
+        let error = parse(&changed(pointer, Some(json!(1)))).unwrap_err();
+        assert_eq!(error, ContentError::at(path, Problem::Unknown));
+    }
+    let variant = changed("/credentials/0", Some(json!({ "SECRET": {} })));
+    let error = parse(&variant).unwrap_err();
+    assert_eq!(error.problem, Problem::Invalid);
+    assert!(!error.path.contains("SECRET"), "{error}");
+}
+
+#[test]
 fn a_missing_field_is_named() {
     for (pointer, path) in [
         ("/format", "format"),
