@@ -145,7 +145,10 @@ impl Release {
     }
 
     fn from_ordered(issue: Issue, items: Vec<Item>) -> Result<Self, FormatError> {
-        if items.is_empty() || items.len() > MAX_ITEMS {
+        if items.is_empty() {
+            return Err(FormatError::Field("items"));
+        }
+        if items.len() > MAX_ITEMS {
             return Err(FormatError::TooLarge("items"));
         }
         if !items.is_sorted_by(|a, b| a.order() < b.order()) {
@@ -266,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_release_of_nothing_is_refused() {
-        assert!(Release::assemble(issue(), Vec::new()).is_err());
+        let refused = Release::assemble(issue(), Vec::new());
+        assert_eq!(refused, Err(FormatError::Field("items")));
     }
 
     proptest! {
