@@ -288,7 +288,7 @@ mod tests {
         let bytes = testing::header().encode();
         let serial = b"E19B762798";
         let at = bytes.windows(10).position(|w| w == serial).unwrap();
-        let mut lower = bytes.clone();
+        let mut lower = bytes;
         lower[at] = b'e';
         assert_eq!(
             Header::decode(&lower),

@@ -1,6 +1,7 @@
 //! Reading strict JSON without repeating its values, and writing canonical JSON (RFC 8785) that is zeroized.
 
 use serde::Deserialize;
+use serde_path_to_error::Segment;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::types::Secret;
@@ -79,7 +80,7 @@ fn content_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Conte
         };
         ContentError::at(parent + name, Problem::Missing)
     } else if message.starts_with("unknown field") {
-        ContentError::at(parent_of(&path), Problem::Unknown)
+        ContentError::at(parent_of(error.path()), Problem::Unknown)
     } else if message.starts_with("duplicate field") {
         ContentError::at(path, Problem::Repeated)
     } else {
@@ -87,9 +88,24 @@ fn content_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Conte
     }
 }
 
-/// The object that holds the last field of a path: an unknown field's name may itself be a misplaced secret.
-fn parent_of(path: &str) -> &str {
-    path.rsplit_once('.').map_or(".", |(parent, _)| parent)
+/// The object that has an unknown field. The field's own name is left out, for it may be a misplaced secret.
+fn parent_of(path: &serde_path_to_error::Path) -> String {
+    let segments: Vec<_> = path.iter().collect();
+    let mut parent = String::new();
+    for segment in segments
+        .split_last()
+        .map_or(&[][..], |(_, parents)| parents)
+    {
+        if !parent.is_empty() && !matches!(segment, Segment::Seq { .. }) {
+            parent.push('.');
+        }
+        parent.push_str(&segment.to_string());
+    }
+    if parent.is_empty() {
+        ".".to_owned()
+    } else {
+        parent
+    }
 }
 
 /// Writes one JSON object in canonical form: keys ascending, no white space.

@@ -5,15 +5,20 @@
 //! nothing else:
 //!
 //! ```text
-//! package, read          plain content, JSON
-//!    │ sealed (header + payload + stanzas + signature)
-//! envelope ── body ──▶ release        to the gaining supplier
-//!             └ wrap                  how the service keeps keys and records
-//! statement, possession               sealing keys, confirmations: signed documents
+//! package, read                 plain content, JSON
+//!   └─ sealed                   envelope = body (header, payload, signature) + stanzas, one for each recipient
+//!        ├─ release             bodies of the unretired generations, each with a stanza for the gaining supplier
+//!        └─ wrap                how the service keeps the key of a body, and records beside it
+//! document: statement           key statements, retirements, confirmations, attestations
+//! possession                    proof that a sealing key is its sender's
 //! ```
+//! What opens a body is HPKE on a `sealing_key` of one `kem`; `wire` has the primitives of the binary formats.
 
+mod body;
+mod document;
 mod header;
 mod json;
+mod kem;
 pub mod package;
 mod payload;
 pub mod possession;
@@ -25,17 +30,24 @@ mod signature;
 mod stanza;
 pub mod statement;
 #[cfg(test)]
+mod tampering;
+#[cfg(test)]
 mod testing;
 mod text;
+#[cfg(test)]
+mod vectors;
 mod wire;
 mod wrap;
 
+pub use body::{Body, OpenError, SealError};
+pub use document::{DocumentError, SignedDocument, Statement};
 pub use header::{Header, Inventory, MeterMake, Word};
 pub use json::{ContentError, Problem};
+pub use kem::Kem;
 pub use payload::{Dek, PayloadError};
 pub use release::{Issue, Item, Release};
-pub use sealed::{Body, Draft, Envelope, OpenError, SealError};
-pub use sealing_key::{Kem, SealingKeyError, SealingKeyPair, SealingPublicKey};
+pub use sealed::{Draft, Envelope};
+pub use sealing_key::{SealingKeyError, SealingKeyPair, SealingPublicKey};
 pub use signature::{Signature, SignatureError, SignerChain};
 pub use stanza::{Recipient, Stanza};
 pub use wire::FormatError;

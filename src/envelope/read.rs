@@ -295,3 +295,132 @@ const FORMAT: &str = "cos-escrow/read/1";
 const COMMITMENT_LABEL: &[u8] = b"cos-escrow/read-commitment/1";
 const MAX_BYTES: usize = 128 * 1024;
 const MAX_REGISTERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::envelope::testing::Counter;
+
+    fn full() -> Value {
+        json!({
+            "format": "cos-escrow/read/1", "supply_point": "9693016118873", "supply_start_date": "2025-10-19",
+            "meter_serial": "E19B762798", "type": "D", "source": "head end",
+            "salt": "BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU",
+            "registers": [
+                { "id": "01", "tpr": "00043", "quantity": "AI", "digits": 5, "multiplier": "1.00",
+                  "value": "10229.9", "at": "2025-10-18T23:00:00.000Z" },
+                { "id": "02", "value": "87546", "at": "2025-10-18T23:00:00.000Z" }
+            ]
+        })
+    }
+
+    fn parse(value: &Value) -> Result<Read, ContentError> {
+        Read::parse(&serde_json::to_vec(value).unwrap())
+    }
+
+    fn with(pointer: &str, to: Value) -> Read {
+        let mut value = full();
+        *value.pointer_mut(pointer).unwrap() = to;
+        parse(&value).unwrap()
+    }
+
+    #[test]
+    fn the_canonical_form_is_rfc_8785() {
+        let canonical = parse(&full()).unwrap().to_json();
+        let other_implementation = serde_json_canonicalizer::to_vec(&full()).unwrap();
+        assert_eq!(
+            str::from_utf8(canonical.expose()),
+            str::from_utf8(&other_implementation)
+        );
+    }
+
+    #[test]
+    fn reads_agree_when_registers_values_and_instants_do() {
+        let read = parse(&full()).unwrap();
+        for same in [
+            with("/type", json!("A")),
+            with("/source", json!("customer")),
+            with("/meter_serial", json!("e19b 762798")),
+            with("/registers/0/value", json!("010229.900")),
+            with("/registers/1/value", json!("87546.0")),
+            with("/registers/0/digits", json!(6)),
+        ] {
+            assert!(read.agrees_with(&same) && same.agrees_with(&read));
+        }
+        for other in [
+            with("/registers/0/value", json!("10229.8")),
+            with("/registers/1/value", json!("875460")),
+            with("/registers/0/id", json!("03")),
+            with("/registers/0/at", json!("2025-10-18T23:30:00.000Z")),
+            with("/registers", json!([full()["registers"][0]])),
+            with("/supply_point", json!("1312345678907")),
+            with("/meter_serial", json!("E19B762799")),
+        ] {
+            assert!(!read.agrees_with(&other) && !other.agrees_with(&read));
+        }
+    }
+
+    #[test]
+    fn the_order_of_registers_does_not_matter() {
+        let mut value = full();
+        value["registers"].as_array_mut().unwrap().reverse();
+        let (a, b) = (parse(&full()).unwrap(), parse(&value).unwrap());
+        assert!(a.agrees_with(&b));
+        assert_eq!(a.to_json().expose(), b.to_json().expose());
+    }
+
+    #[test]
+    fn a_commitment_binds_the_read_and_needs_the_salt() {
+        let read = parse(&full()).unwrap();
+        let random = Counter::seeded(1);
+        let (salt, other) = (Salt::random(&random), Salt::random(&random));
+        let commitment = read.commitment(&salt);
+        assert_eq!(parse(&full()).unwrap().commitment(&salt), commitment);
+        assert_ne!(read.commitment(&other), commitment);
+        let changed = with("/registers/0/value", json!("10229.8"));
+        assert_ne!(changed.commitment(&salt), commitment);
+        // The salt travels in the document and is not itself committed to.
+        let salted = Read {
+            salt: Some(salt),
+            ..read
+        };
+        let arrived = Read::parse(salted.to_json().expose()).unwrap();
+        assert_eq!(arrived.commitment(&arrived.salt.unwrap()), commitment);
+    }
+
+    #[test]
+    fn what_is_no_read_is_refused() {
+        let mut repeated = full();
+        repeated["registers"][1] = repeated["registers"][0].clone();
+        let mut none = full();
+        none["registers"] = json!([]);
+        for (value, path, problem) in [
+            (repeated, "registers", Problem::Repeated),
+            (none, "registers", Problem::Missing),
+        ] {
+            assert_eq!(parse(&value).unwrap_err(), ContentError::at(path, problem));
+        }
+        for value in [
+            "",
+            "-1",
+            "1e3",
+            "1.",
+            ".5",
+            "1,5",
+            "1234567890123",
+            "1.1234567",
+        ] {
+            let mut json = full();
+            json["registers"][0]["value"] = json!(value);
+            let error = ContentError::at("registers[0].value", Problem::Invalid);
+            assert_eq!(parse(&json).unwrap_err(), error, "{value:?}");
+        }
+        for kind in ["", "a", "AB", "1"] {
+            let mut json = full();
+            json["type"] = json!(kind);
+            assert!(parse(&json).is_err(), "{kind:?}");
+        }
+    }
+}

@@ -10,7 +10,7 @@
 //! items       u8 n      1 to 64, credentials before reads, newest generation first; n times:
 //!   generation  u32
 //!   status      text8     a word such as `current`
-//!   body        bytes32   see `sealed`
+//!   body        bytes32   see `body`
 //!   stanza      bytes16   see `stanza`; the depositor's own, or made by the service
 //! ```
 //! Each item opens by itself, so that one bad generation does not lose the others: together they are the candidates for
@@ -21,8 +21,8 @@ use std::cmp::Reverse;
 
 use crate::types::{Component, Digest, GrantId, HandoverId, KeyId, PartyId, Secret, Timestamp};
 
+use super::body::{Body, MAX_BODY_BYTES, OpenError};
 use super::header::Word;
-use super::sealed::{Body, MAX_BODY_BYTES, OpenError};
 use super::sealing_key::SealingKeyPair;
 use super::stanza::{MAX_STANZA_BYTES, Recipient, Stanza};
 use super::wire::{Decoder, Encoder, FormatError};
@@ -145,7 +145,10 @@ impl Release {
     }
 
     fn from_ordered(issue: Issue, items: Vec<Item>) -> Result<Self, FormatError> {
-        if items.is_empty() || items.len() > MAX_ITEMS {
+        if items.is_empty() {
+            return Err(FormatError::Field("items"));
+        }
+        if items.len() > MAX_ITEMS {
             return Err(FormatError::TooLarge("items"));
         }
         if !items.is_sorted_by(|a, b| a.order() < b.order()) {
@@ -163,3 +166,123 @@ impl Release {
 
 const MAX_ITEMS: usize = 64;
 const MAGIC: &[u8] = b"cosR\x01";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::envelope::testing::{self, Counter};
+    use crate::envelope::{Header, Kem, SealingKeyPair};
+
+    fn key() -> SealingKeyPair {
+        SealingKeyPair::generate(Kem::X25519, &Counter::seeded(1))
+    }
+
+    fn issue() -> Issue {
+        Issue {
+            grant: GrantId([1; 16]),
+            handover: HandoverId([2; 16]),
+            recipient: "gainer".parse().unwrap(),
+            key_id: key().id(),
+            issued_at: Timestamp::from_millis(5),
+        }
+    }
+
+    fn item(component: Component, generation: u32, recipient: &str) -> Item {
+        let random = Counter::seeded(u64::from(generation));
+        let header = Header {
+            component,
+            ..testing::header()
+        };
+        let content = format!("{} {generation}", component.as_str());
+        let (body, dek) = Body::seal(content.as_bytes(), header, &random).unwrap();
+        let digest = body.header().digest();
+        let recipient = Recipient::Party(recipient.parse().unwrap());
+        let stanza = Stanza::seal(&dek, &digest, &recipient, key().public(), &random);
+        Item {
+            generation,
+            status: "current".parse().unwrap(),
+            body,
+            stanza: stanza.unwrap(),
+        }
+    }
+
+    fn release() -> Release {
+        let items = [
+            item(Component::Read, 1, "gainer"),
+            item(Component::Credentials, 1, "gainer"),
+            item(Component::Credentials, 2, "gainer"),
+        ];
+        Release::assemble(issue(), items.into()).unwrap()
+    }
+
+    #[test]
+    fn the_newest_generation_comes_first_and_each_opens() {
+        let release = Release::decode(&release().encode()).unwrap();
+        let opened: Vec<_> = release
+            .open(&key())
+            .map(|(item, content)| {
+                let content = content.unwrap().expose().to_vec();
+                (item.generation, String::from_utf8(content).unwrap())
+            })
+            .collect();
+        let expected = [(2, "credentials 2"), (1, "credentials 1"), (1, "read 1")];
+        assert_eq!(opened, expected.map(|(n, text)| (n, text.to_owned())));
+    }
+
+    #[test]
+    fn a_generation_that_does_not_open_leaves_the_others() {
+        let mut release = release();
+        release.items[0].stanza = release.items[1].stanza.clone();
+        let opened: Vec<_> = release.open(&key()).map(|(_, c)| c.is_ok()).collect();
+        assert_eq!(opened, [false, true, true]);
+    }
+
+    #[test]
+    fn items_out_of_order_are_refused() {
+        let mut bytes = release();
+        bytes.items.swap(0, 1);
+        let refused = Release::decode(&bytes.encode());
+        assert_eq!(refused, Err(FormatError::OutOfOrder("items")));
+        let twice = [
+            item(Component::Credentials, 1, "gainer"),
+            item(Component::Credentials, 1, "gainer"),
+        ];
+        let refused = Release::assemble(issue(), twice.into());
+        assert_eq!(refused, Err(FormatError::OutOfOrder("items")));
+    }
+
+    #[test]
+    fn a_stanza_for_somebody_else_is_refused() {
+        let foreign = vec![item(Component::Credentials, 1, "stranger")];
+        let refused = Release::assemble(issue(), foreign);
+        assert_eq!(refused, Err(FormatError::StanzaMismatch));
+        let other_key = Issue {
+            key_id: KeyId::of(b"another"),
+            ..issue()
+        };
+        let items = vec![item(Component::Credentials, 1, "gainer")];
+        let refused = Release::assemble(other_key, items);
+        assert_eq!(refused, Err(FormatError::StanzaMismatch));
+    }
+
+    #[test]
+    fn a_release_of_nothing_is_refused() {
+        let refused = Release::assemble(issue(), Vec::new());
+        assert_eq!(refused, Err(FormatError::Field("items")));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes: Vec<u8>, at in 0..2000_usize, byte: u8) {
+            let _ = Release::decode(&[MAGIC, &bytes].concat());
+            let mut changed = release().encode();
+            let at = at % changed.len();
+            changed[at] = byte;
+            if let Ok(release) = Release::decode(&changed) {
+                prop_assert_eq!(release.encode(), changed);
+            }
+        }
+    }
+}

@@ -13,7 +13,6 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::str::FromStr;
 
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -22,86 +21,11 @@ use hpke::{Deserializable, Kem as HpkeKem, OpModeR, OpModeS, Serializable as _};
 
 use crate::types::{KeyId, Random, Secret};
 
-/// How a key is encapsulated to a recipient.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Kem {
-    /// ML-KEM-768 with X25519: stays closed to a quantum computer. The default.
-    XWing,
-    /// X25519.
-    X25519,
-    /// NIST P-256.
-    P256,
-}
-
-impl Kem {
-    /// Every KEM, the preferred first.
-    pub const ALL: [Self; 3] = [Self::XWing, Self::X25519, Self::P256];
-
-    /// The identifier of the HPKE registry.
-    pub fn id(self) -> u16 {
-        match self {
-            Self::XWing => XWing::KEM_ID,
-            Self::X25519 => X25519HkdfSha256::KEM_ID,
-            Self::P256 => DhP256HkdfSha256::KEM_ID,
-        }
-    }
-
-    /// The KEM with this identifier.
-    pub fn of_id(id: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|kem| kem.id() == id)
-    }
-
-    /// The word used in documents and configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::XWing => "x-wing",
-            Self::X25519 => "x25519",
-            Self::P256 => "p256",
-        }
-    }
-
-    /// The length of a public key in bytes.
-    pub fn public_bytes(self) -> usize {
-        match self {
-            Self::XWing => 1216,
-            Self::X25519 => 32,
-            Self::P256 => 65,
-        }
-    }
-
-    /// The length of an encapsulated key in bytes.
-    pub fn enc_bytes(self) -> usize {
-        match self {
-            Self::XWing => 1120,
-            Self::X25519 => 32,
-            Self::P256 => 65,
-        }
-    }
-}
-
-impl fmt::Display for Kem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Kem {
-    type Err = SealingKeyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|kem| kem.as_str() == text)
-            .ok_or(SealingKeyError::UnknownKem)
-    }
-}
+use super::kem::Kem;
 
 /// Why a key cannot be used, or something sealed to it not opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SealingKeyError {
-    /// The KEM is not known.
-    #[error("the KEM is not one of `x-wing`, `x25519`, `p256`")]
-    UnknownKem,
     /// The bytes are not a private key of this KEM.
     #[error("the bytes are not a private sealing key of this KEM")]
     PrivateKey,
@@ -343,3 +267,100 @@ impl hpke::rand_core::TryRng for Adapter<'_> {
 }
 
 impl hpke::rand_core::TryCryptoRng for Adapter<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::testing::{Counter, Vector};
+
+    #[test]
+    fn the_published_vectors_open() {
+        for (kem, file) in [
+            (Kem::X25519, "rfc9180-x25519.json"),
+            (Kem::P256, "rfc9180-p256.json"),
+        ] {
+            let vector = Vector::read(file);
+            let key = SealingKeyPair::from_secret(kem, &vector.secret("private")).unwrap();
+            assert_eq!(key.public().as_bytes(), vector.bytes("public"), "{kem}");
+            let sealed = Sealed {
+                enc: vector.bytes("enc"),
+                ciphertext: vector.bytes("ciphertext"),
+            };
+            let (info, aad) = (vector.bytes("info"), vector.bytes("aad"));
+            let opened = key.open(
+                &Purpose {
+                    info: &info,
+                    aad: &aad,
+                },
+                &sealed,
+            );
+            assert_eq!(opened.unwrap().expose(), vector.bytes("plaintext"), "{kem}");
+            let other = key.open(
+                &Purpose {
+                    info: &info,
+                    aad: b"",
+                },
+                &sealed,
+            );
+            assert_eq!(other.map(|_| ()), Err(SealingKeyError::DoesNotOpen));
+        }
+    }
+
+    #[test]
+    fn the_published_x_wing_vector_decapsulates() {
+        let vector = Vector::read("hpke-pq-x-wing.json");
+        let key = SealingKeyPair::from_secret(Kem::XWing, &vector.secret("private")).unwrap();
+        assert_eq!(key.public().as_bytes(), vector.bytes("public"));
+        let Private::XWing(private) = &key.private else {
+            panic!("an X-Wing key was asked for");
+        };
+        let enc = <XWing as HpkeKem>::EncappedKey::from_bytes(&vector.bytes("enc")).unwrap();
+        let shared = XWing::decap(private, None, &enc).unwrap();
+        assert_eq!(shared.0.as_slice(), vector.bytes("shared_secret"));
+    }
+
+    #[test]
+    fn a_key_is_the_same_after_it_was_stored() {
+        for kem in Kem::ALL {
+            let key = SealingKeyPair::generate(kem, &Counter::seeded(1));
+            let stored = SealingKeyPair::from_secret(kem, &key.to_secret()).unwrap();
+            assert_eq!(stored.public(), key.public());
+            assert_eq!(key.public().as_bytes().len(), kem.public_bytes());
+            let purpose = Purpose {
+                info: b"i",
+                aad: b"",
+            };
+            let sealed = key
+                .public()
+                .seal(&purpose, b"x", &Counter::seeded(2))
+                .unwrap();
+            assert_eq!(sealed.enc.len(), kem.enc_bytes());
+            assert_eq!(stored.open(&purpose, &sealed).unwrap().expose(), b"x");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for kem in Kem::ALL {
+            for bytes in [&[][..], &[1; 31], &[0xff; 65], &[0xff; 1216], &[4; 66]] {
+                let public = SealingPublicKey::from_bytes(kem, bytes);
+                assert_eq!(public, Err(SealingKeyError::PublicKey), "{kem}");
+            }
+            let short = SealingKeyPair::from_secret(kem, &Secret::new(vec![1; 31]));
+            assert!(short.is_err(), "{kem}");
+        }
+        let zero = SealingKeyPair::from_secret(Kem::P256, &Secret::new(vec![0; 32]));
+        assert!(zero.is_err());
+    }
+
+    #[test]
+    fn a_point_of_small_order_is_not_sealed_to() {
+        let zero = SealingPublicKey::from_bytes(Kem::X25519, &[0; 32]).unwrap();
+        let purpose = Purpose {
+            info: b"",
+            aad: b"",
+        };
+        let sealed = zero.seal(&purpose, b"x", &Counter::seeded(1));
+        assert_eq!(sealed, Err(SealingKeyError::PublicKey));
+    }
+}

@@ -15,8 +15,9 @@ use std::str::FromStr;
 
 use crate::types::{Digest, KeyId, PartyId, Random};
 
+use super::kem::Kem;
 use super::payload::{Dek, TAG_BYTES};
-use super::sealing_key::{Kem, Purpose, Sealed, SealingKeyError, SealingKeyPair, SealingPublicKey};
+use super::sealing_key::{Purpose, Sealed, SealingKeyError, SealingKeyPair, SealingPublicKey};
 use super::wire::{Decoder, Encoder, FormatError};
 
 /// To whom something is sealed, or whose sealing key it is.

@@ -8,7 +8,7 @@ use ring::signature::{
 };
 
 use super::{Header, Inventory, Signature, SignerChain};
-use crate::types::{Component, Digest, EnvelopeId, PartyId, Random, Timestamp};
+use crate::types::{Component, Digest, EnvelopeId, PartyId, Random, Secret, Timestamp};
 
 /// SHA-256 of a seed and a counter, block after block.
 pub(super) struct Counter(Mutex<(u64, u64)>);
@@ -87,4 +87,46 @@ pub(super) fn header() -> Header {
         read_commitment: Some(Digest([5; 32])),
         inventory: Inventory::from_names(["comms.address", "dlms.guek", "dlms.kek"]).unwrap(),
     }
+}
+
+/// A vector: a file of `tests/vectors/envelope`.
+pub(super) struct Vector(serde_json::Value);
+
+impl Vector {
+    pub(super) fn read(name: &str) -> Self {
+        let path = vector_path(name);
+        let json = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self(serde_json::from_slice(&json).unwrap())
+    }
+
+    pub(super) fn text(&self, field: &str) -> &str {
+        self.0[field]
+            .as_str()
+            .unwrap_or_else(|| panic!("`{field}`"))
+    }
+
+    pub(super) fn bytes(&self, field: &str) -> Vec<u8> {
+        from_hex(self.text(field))
+    }
+
+    pub(super) fn secret(&self, field: &str) -> Secret {
+        Secret::new(self.bytes(field))
+    }
+}
+
+pub(super) fn vector_path(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors/envelope")
+        .join(name)
+}
+
+pub(super) fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

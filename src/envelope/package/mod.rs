@@ -25,6 +25,8 @@
 
 mod comms;
 mod credential;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
