@@ -42,7 +42,7 @@ impl FromStr for Serial {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.as_bytes();
-        if digits.len() % 2 != 0 || digits.len() > 2 * MAX_SERIAL_BYTES {
+        if !digits.len().is_multiple_of(2) || digits.len() > 2 * MAX_SERIAL_BYTES {
             return Err(Violation::Serial);
         }
         let nibble = |digit: u8| match digit {
