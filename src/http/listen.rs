@@ -1,0 +1,303 @@
+//! The accept loop: connections that are mutual TLS, bounded in number, age and patience, and cut when trust ends.
+//!
+//! Every request carries `Arc<Peer>` and `ConnectInfo<SocketAddr>` in its extensions. Whoever answers a request asks
+//! `LiveTls::still_valid` first: a connection outlives certificates and revocation lists.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt as _};
+
+use crate::identity::IdentityError;
+use crate::tls::{LiveTls, Peer};
+
+/// What one connection, and all of them together, may take up.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time, those in a handshake included; more wait in the kernel's queue. 10,000.
+    pub max_connections: usize,
+    /// From the TCP connection to the end of the TLS handshake. 5 seconds.
+    pub handshake: Duration,
+    /// From the handshake to the first request, from one HTTP/1.1 request to the next, and within a header. 10 seconds.
+    pub header: Duration,
+    /// Bytes of a request's headers, 8 KiB at least. 16 KiB.
+    pub max_header_bytes: u32,
+    /// Requests at a time on one HTTP/2 connection. 64.
+    pub max_streams: u32,
+    /// How long sent bytes may stay unacknowledged: the only bound on a client that stops reading. 20 seconds.
+    pub write_stall: Duration,
+    /// From then on a connection takes no new requests and ends with its last one. 10 minutes.
+    pub max_age: Duration,
+    /// How long running requests may take once the service, or a connection of full age, stops. 30 seconds.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            handshake: Duration::from_secs(5),
+            header: Duration::from_secs(10),
+            max_header_bytes: 16 << 10,
+            max_streams: 64,
+            write_stall: Duration::from_secs(20),
+            max_age: Duration::from_secs(10 * 60),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves `app` until `stop`; then accepts nothing more, lets running requests finish, and cuts what is left when the
+/// grace is over.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<LiveTls>,
+    app: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let server = Server {
+        tls,
+        app,
+        limits: Arc::new(limits),
+        stop,
+    };
+    let tasks = TaskTracker::new();
+    let kill = CancellationToken::new();
+    loop {
+        // A slot first: who finds none is not accepted.
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, accept(&listener).await)
+        };
+        let (slot, (tcp, address)) = tokio::select! {
+            () = server.stop.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        let connection = server.clone().connection(tcp, address);
+        let kill = kill.clone();
+        tasks.spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                () = kill.cancelled() => {}
+                ended = connection => match ended {
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(%address, %error, "connection ended"),
+                }
+            }
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(server.limits.grace, tasks.wait()).await.is_err() {
+        tracing::warn!(
+            connections = tasks.len(),
+            "grace is over, cutting connections"
+        );
+        kill.cancel();
+        tasks.wait().await;
+    }
+}
+
+/// Accepting fails for reasons of the peer, or for want of file descriptors: neither is a reason to stop.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Clone)]
+struct Server {
+    tls: Arc<LiveTls>,
+    app: Router,
+    limits: Arc<Limits>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    async fn connection(self, tcp: TcpStream, address: SocketAddr) -> Result<(), Ended> {
+        tcp.set_nodelay(true)?;
+        socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(self.limits.write_stall))?;
+        // ORDER: before the trust is read, so that no reload between the two goes unseen.
+        let epochs = self.tls.epochs();
+        let (stream, peer) = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            done = timeout(self.limits.handshake, self.handshake(tcp)) => {
+                done.map_err(|_| Ended::SlowHandshake)??
+            }
+        };
+        let peer = Arc::new(peer);
+        tracing::debug!(%address, identity = %peer.identity, "connected");
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (started, first_request) = watch::channel(false);
+        let io = TokioIo::new(stream);
+        let service = TowerToHyperService::new(self.requests(&peer, address, started));
+        let guard = Guard {
+            server: &self,
+            peer: &peer,
+            epochs,
+            first_request,
+        };
+        if http2 {
+            let builder = self.http2();
+            guard.watch(builder.serve_connection(io, service)).await
+        } else {
+            let builder = self.http1();
+            guard.watch(builder.serve_connection(io, service)).await
+        }
+    }
+
+    async fn handshake(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Peer), Ended> {
+        let (config, trust) = self.tls.current();
+        let stream = TlsAcceptor::from(config).accept(tcp).await?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+        let peer = Peer::verify(chain, &trust, self.tls.now())?;
+        Ok((stream, peer))
+    }
+
+    /// The router, with what a request needs to know of its connection.
+    fn requests(
+        &self,
+        peer: &Arc<Peer>,
+        address: SocketAddr,
+        started: watch::Sender<bool>,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = axum::response::Response,
+        Error = std::convert::Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static {
+        let peer = Arc::clone(peer);
+        self.app
+            .clone()
+            .map_request(move |request: Request<Incoming>| {
+                started.send_replace(true);
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(Arc::clone(&peer));
+                request.extensions_mut().insert(ConnectInfo(address));
+                request
+            })
+    }
+
+    fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header)
+            .max_buf_size(self.limits.max_header_bytes.max(LEAST_HEADER_BYTES) as usize);
+        builder
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.max_streams)
+            .max_header_list_size(self.limits.max_header_bytes)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(self.limits.header);
+        builder
+    }
+}
+
+/// Watches over one connection.
+struct Guard<'a> {
+    server: &'a Server,
+    peer: &'a Peer,
+    epochs: watch::Receiver<u64>,
+    first_request: watch::Receiver<bool>,
+}
+
+impl Guard<'_> {
+    /// Drives the connection to its end. Returning drops it, and with it all of its running requests.
+    async fn watch<C>(mut self, connection: C) -> Result<(), Ended>
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
+        tokio::pin!(connection);
+        let limits = &self.server.limits;
+        let age = sleep(limits.max_age);
+        let silence = sleep(limits.header);
+        tokio::pin!(age, silence);
+        let mut silent = true;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return Ok(ended?),
+                () = self.server.stop.cancelled() => break,
+                () = &mut age => break,
+                () = &mut silence, if silent => return Err(Ended::NoRequest),
+                _ = self.first_request.changed(), if silent => silent = false,
+                changed = self.epochs.changed() => self.recheck(changed)?,
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        let grace = sleep(limits.grace);
+        tokio::pin!(grace);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return Ok(ended?),
+                () = &mut grace => return Err(Ended::GraceOver),
+                changed = self.epochs.changed() => self.recheck(changed)?,
+            }
+        }
+    }
+
+    fn recheck(&self, changed: Result<(), watch::error::RecvError>) -> Result<(), Ended> {
+        let tls = &self.server.tls;
+        changed.expect("the sender lives in the `LiveTls` that the server holds");
+        tls.still_valid(self.peer, tls.now())?;
+        Ok(())
+    }
+}
+
+/// Why a connection was ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("no handshake in time")]
+    SlowHandshake,
+    #[error("no request in time")]
+    NoRequest,
+    #[error("requests still ran when the grace was over")]
+    GraceOver,
+    #[error(transparent)]
+    NotTrusted(#[from] IdentityError),
+    #[error(transparent)]
+    Tls(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// After a failure to accept; long enough for a file descriptor to become free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// hyper panics below that.
+const LEAST_HEADER_BYTES: u32 = 8 << 10;
+/// Between two HTTP/2 pings on a connection that is otherwise silent.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);

@@ -1,0 +1,5 @@
+//! The accept loop on real sockets.
+
+mod connections;
+mod refusals;
+mod world;
