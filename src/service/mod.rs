@@ -1,1 +1,255 @@
-//! service
+//! Use cases: the one place where *decide → append to the log → commit → hand out* can be read in order.
+//!
+//! Each use case prepares what is slow (signatures, key encapsulation) outside the transaction, then submits a command
+//! that decides over facts inside it. The sequencer commits commands in batches, then anchors, signs and answers.
+
+mod anchor;
+mod caller;
+mod confirm;
+mod deposit;
+mod handover;
+mod ledger;
+mod log;
+mod lookup;
+mod meter;
+mod party;
+mod quota;
+mod read;
+mod receipt;
+mod registration;
+mod release;
+mod release_facts;
+mod retire;
+mod sealing_key;
+mod sequencer;
+mod signature;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use caller::{Caller, Failure};
+pub use deposit::{DepositRequest, Seal};
+pub use handover::{HandoverPage, HandoverQuery, HandoverView};
+pub use log::{EntryView, LogQuery};
+pub use lookup::LookupRequest;
+pub use meter::MeterStatement;
+pub use party::{MpidChange, NewParty};
+pub use receipt::Receipt;
+pub use registration::RecordResult;
+pub use release::{ReleaseRequest, Released};
+pub use sealing_key::{KeyOffer, KeyView, Offered};
+pub use sequencer::{Answer, Idempotency, Repeat};
+
+use crate::custody::Custody;
+use crate::handover::Terms;
+use crate::identity::Anchors;
+use crate::policy::Engine;
+use crate::store::{Needs, Store};
+use crate::tlog::{Checkpoint, Frontier, Hash, KeyName, LogKey, Note, TreeHead, VerifierKey};
+use crate::types::{Clock, Random};
+use anchor::{Anchor, Fence};
+use quota::Quota;
+use sequencer::{Command, Sequencer, Settled, Submission};
+
+/// What the service decides by; replaced whole when configuration is read again.
+pub struct Rules {
+    /// The policies in force.
+    pub policy: Engine,
+    /// Windows, delays and limits.
+    pub terms: Terms,
+    /// What signatures of parties are verified against.
+    pub anchors: Arc<Anchors>,
+    /// Whether packages may come in clear over mutual TLS, to be sealed here.
+    pub seal_server: SealServer,
+}
+
+/// Whether the service seals packages itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SealServer {
+    /// It does, for clients that cannot.
+    Allowed,
+    /// Depositors must seal themselves.
+    Forbidden,
+}
+
+/// What the use cases stand on.
+pub struct Foundation {
+    /// The database.
+    pub store: Store,
+    /// The keys.
+    pub custody: Custody,
+    /// Policy and terms.
+    pub rules: Rules,
+    /// The log's name: its origin line and key name.
+    pub origin: KeyName,
+    /// The file that remembers the newest head outside the database.
+    pub anchor: PathBuf,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes keys, salts and ids.
+    pub random: Arc<dyn Random>,
+}
+
+/// The escrow: all use cases.
+#[derive(Clone)]
+pub struct Escrow {
+    shared: Arc<Shared>,
+    sequencer: Sequencer,
+}
+
+/// What use cases and the sequencer share.
+struct Shared {
+    store: Store,
+    custody: Custody,
+    rules: ArcSwap<Rules>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    fence: Fence,
+    quota: Quota,
+    log_key: LogKey,
+}
+
+impl Escrow {
+    /// Checks the database against the anchor and starts the sequencer.
+    ///
+    /// A database that is behind or beside what was promised is served read-only: the fence is up.
+    pub async fn start(foundation: Foundation) -> Result<Self, Failure> {
+        let log_key = LogKey::from_pkcs8(foundation.origin, foundation.custody.log_key())
+            .map_err(|error| Failure::Broken(error.to_string()))?;
+        let (anchor, promise) = Anchor::open(&foundation.anchor)
+            .await
+            .map_err(|error| Failure::Unavailable(error.to_string()))?;
+        let shared = Arc::new(Shared {
+            store: foundation.store,
+            custody: foundation.custody,
+            rules: ArcSwap::from_pointee(foundation.rules),
+            clock: foundation.clock,
+            random: foundation.random,
+            fence: Fence::default(),
+            quota: Quota::default(),
+            log_key,
+        });
+        shared.check_history(promise).await?;
+        let sequencer = Sequencer::start(Arc::clone(&shared), anchor);
+        let escrow = Self { shared, sequencer };
+        escrow.begin_log().await?;
+        Ok(escrow)
+    }
+
+    /// Replaces policy and terms; the change is an entry before anything is decided by it.
+    pub async fn replace_rules(&self, caller: Caller, rules: Rules) -> Result<(), Failure> {
+        let command = log::RulesChanged {
+            before: self.shared.rules.load().policy.digest(),
+            after: rules.policy.digest(),
+        };
+        self.submit(caller, None, command).await?;
+        self.shared.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// The policies in force.
+    pub fn policy_digest(&self) -> crate::types::Digest {
+        self.shared.rules.load().policy.digest()
+    }
+
+    /// Windows, delays and limits in force.
+    pub fn terms(&self) -> Terms {
+        self.shared.rules.load().terms.clone()
+    }
+
+    /// The log's key, as auditors and clients are given it.
+    pub fn log_key(&self) -> &VerifierKey {
+        self.shared.log_key.verifier()
+    }
+
+    /// Why nothing is written any more, if so.
+    pub fn fenced(&self) -> Option<String> {
+        self.shared.fence.reason()
+    }
+
+    /// The database, for health checks and backups.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Submits a command that cannot become stale.
+    async fn submit(
+        &self,
+        caller: Caller,
+        idempotency: Option<Idempotency>,
+        command: impl Command + 'static,
+    ) -> Result<Answer, Failure> {
+        let settled = self
+            .sequencer
+            .submit(Submission {
+                caller,
+                idempotency,
+                command: Box::new(command),
+            })
+            .await?;
+        match settled {
+            Settled::Answer(answer) => Ok(answer),
+            Settled::Stale => Err(Failure::Broken("a fresh command was stale".to_owned())),
+        }
+    }
+}
+
+impl Shared {
+    /// What a request about these things would see now. Only for preparing: the transaction decides.
+    async fn facts(&self, needs: impl FnOnce(&mut Needs)) -> Result<crate::store::Facts, Failure> {
+        let mut wanted = Needs::default();
+        needs(&mut wanted);
+        Ok(self.store.facts(&wanted).await?)
+    }
+
+    /// Raises the fence when the database does not continue what was promised.
+    async fn check_history(&self, promise: Option<TreeHead>) -> Result<(), Failure> {
+        let head = self.store.head().await?;
+        let Some(promise) = promise else {
+            return Ok(());
+        };
+        if head.size < promise.size {
+            self.fence.raise(format!(
+                "the database ends at entry {} but {} were promised: it was restored from a backup",
+                head.size, promise.size
+            ));
+            return Ok(());
+        }
+        let root = self.root_at(promise.size).await?;
+        if root != promise.root {
+            self.fence.raise(format!(
+                "the database has another history: its root at {} entries is not the promised one",
+                promise.size
+            ));
+        }
+        Ok(())
+    }
+
+    /// The root over the first `size` entries, from stored nodes.
+    async fn root_at(&self, size: u64) -> Result<Hash, Failure> {
+        let nodes = self.nodes(Frontier::node_ids(size)).await?;
+        Frontier::assemble(size, |node| nodes.get(&node).copied())
+            .map(|frontier| frontier.root())
+            .map_err(|error| Failure::Broken(error.to_string()))
+    }
+
+    /// A signed checkpoint of the log as committed.
+    async fn checkpoint(&self) -> Result<Note, Failure> {
+        let head = self.store.head().await?;
+        let head = TreeHead {
+            size: head.size,
+            root: Hash(head.root),
+        };
+        Ok(Checkpoint::sign(head, &self.log_key))
+    }
+
+    /// The size that one of our own checkpoints speaks of.
+    fn size_of(&self, note: &Note) -> Result<u64, Failure> {
+        Checkpoint::open(note, self.log_key.verifier())
+            .map(|checkpoint| checkpoint.head.size)
+            .map_err(|error| Failure::Broken(error.to_string()))
+    }
+}

@@ -1,1 +1,55 @@
-//! store
+//! Durable state: what a batch of requests needs to know, and one transaction that commits all it changes.
+//!
+//! The store knows no policy. A batch names what it touches (`Needs`), gets it as it stands inside the transaction
+//! (`Facts`), and a pure closure turns facts into `Changes`; rows and log entries commit together or not at all.
+
+mod changes;
+mod directory;
+mod facts;
+mod needs;
+mod query;
+mod sqlite;
+
+pub use changes::{Changes, EntryRow, NodeRow};
+pub use directory::{Directory, Party, PartyMpid, PartyStatus, SealingKey};
+pub use facts::{
+    Attribution, Facts, Grant, GrantedEnvelope, Handover, Head, Held, IdempotentAnswer, Meter,
+    Origin, ReadState, StoredEnvelope, SupplyPointFacts,
+};
+pub use needs::Needs;
+pub use query::{EntryFilter, HandoverFilter, LogEntry, Page, Sealed, Side, StanzaAddress};
+pub use sqlite::{Store, StoreOptions};
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database answered with an error; nothing of the batch is stored.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A row holds what no version of this program wrote.
+    #[error("corrupt row in `{table}`: {reason}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The schema is newer than this program.
+    #[error("schema: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// Another writer moved the head between reading and committing.
+    #[error("the head of the log moved while a batch was being committed")]
+    HeadMoved,
+    /// A file operation failed.
+    #[error("file: {0}")]
+    File(#[from] std::io::Error),
+}
+
+impl StoreError {
+    fn corrupt(table: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self::Corrupt {
+            table,
+            reason: reason.to_string(),
+        }
+    }
+}

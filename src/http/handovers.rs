@@ -1,0 +1,328 @@
+//! `/v1/handovers`, `/v1/deposits`: deposit, release, confirm, reject, dispute, accept, work lists.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::Doors;
+use super::caller::{Asked, Authenticated, idempotency, required_idempotency};
+use super::problem::Refusal;
+use crate::envelope::SignedDocument;
+use crate::service::{
+    Answer, DepositRequest, Failure, HandoverQuery, ReleaseRequest, Released, Repeat, Seal,
+};
+use crate::types::{Code, HandoverId, Secret};
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/v1/handovers", get(list))
+        .route("/v1/handovers/{id}", get(show))
+        .route("/v1/handovers/{id}/deposit", post(deposit))
+        .route("/v1/handovers/{id}/release", post(release))
+        .route("/v1/handovers/{id}/confirm", post(confirm))
+        .route("/v1/handovers/{id}/reject", post(reject))
+        .route("/v1/handovers/{id}/accept-read", post(accept_read))
+        .route("/v1/handovers/{id}/dispute", post(dispute))
+        .route("/v1/deposits", post(standing_deposit))
+}
+
+/// What is deposited: sealed by the depositor, or in clear to be sealed by the service.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DepositBody<'a> {
+    /// Who seals.
+    seal: Sealer,
+    /// With `client`: envelopes, one per component, in base64.
+    #[serde(default)]
+    envelopes: Vec<String>,
+    /// With `server`: the package, as `cos-escrow/package/1`.
+    #[serde(borrow)]
+    #[schema(value_type = Option<Object>)]
+    package: Option<&'a RawValue>,
+    /// With `server`: the closing read, as `cos-escrow/read/1`.
+    #[serde(borrow)]
+    #[schema(value_type = Option<Object>)]
+    read: Option<&'a RawValue>,
+    /// With `server`: the depositor's signed attestation of the package.
+    #[serde(borrow)]
+    #[schema(value_type = Option<Object>)]
+    attestation: Option<&'a RawValue>,
+}
+
+/// Who seals a package.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Sealer {
+    /// The depositor.
+    Client,
+    /// The service.
+    Server,
+}
+
+/// The release with its receipt.
+fn released(released: Released) -> Json<Value> {
+    let mut body = released.body;
+    body["release"] = json!(BASE64_STANDARD.encode(&released.release));
+    body["receipt"] = json!(released.receipt);
+    Json(body)
+}
+
+/// A use case's answer with its receipt, where it made an entry.
+pub(super) fn answered(answer: Answer) -> Json<Value> {
+    let mut body = answer.body;
+    if let (Some(receipt), Value::Object(fields)) = (answer.receipt, &mut body) {
+        fields.insert("receipt".to_owned(), json!(receipt));
+    }
+    Json(body)
+}
+
+/// A request's body as a document of one type.
+pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))
+}
+
+/// A path's piece as an id; what is no id names nothing.
+pub(super) fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| Failure::refused(Code::NotFound))
+}
+
+fn seal(body: &[u8]) -> Result<Seal, Failure> {
+    let malformed = |what: &str| Failure::because(Code::MalformedRequest, what);
+    let body: DepositBody<'_> = parse(body)?;
+    match (body.seal, body.package) {
+        (Sealer::Client, None) if body.read.is_none() && body.attestation.is_none() => body
+            .envelopes
+            .iter()
+            .map(|text| BASE64_STANDARD.decode(text))
+            .collect::<Result<_, _>>()
+            .map(Seal::Client)
+            .map_err(|_| malformed("an envelope is not base64")),
+        (Sealer::Server, Some(package)) if body.envelopes.is_empty() => {
+            let attestation = body
+                .attestation
+                .map(|document| SignedDocument::from_json(document.get().as_bytes()))
+                .transpose()
+                .map_err(|_| malformed("the attestation is not a signed document"))?;
+            let secret = |json: &RawValue| Secret::new(json.get().as_bytes().to_vec());
+            Ok(Seal::Server {
+                package: secret(package),
+                read: body.read.map(secret),
+                attestation: attestation.map(Box::new),
+            })
+        }
+        _ => Err(malformed(
+            "`client` goes with `envelopes`; `server` with `package`, `read` and `attestation`",
+        )),
+    }
+}
+
+async fn deposit(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let handover: HandoverId = parse_id(&id)?;
+        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let request = DepositRequest {
+            handover: Some(handover),
+            seal: seal(&body)?,
+        };
+        let answer = doors
+            .escrow
+            .deposit(caller.0.clone(), Some(key), request)
+            .await?;
+        Ok((StatusCode::CREATED, answered(answer)).into_response())
+    };
+    done.await.map_err(|failure| caller.refuse(failure))
+}
+
+async fn standing_deposit(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let key = required_idempotency(&headers, &[&body], Repeat::Answer)?;
+        let request = DepositRequest {
+            handover: None,
+            seal: seal(&body)?,
+        };
+        let answer = doors
+            .escrow
+            .deposit(caller.0.clone(), Some(key), request)
+            .await?;
+        Ok((StatusCode::CREATED, answered(answer)).into_response())
+    };
+    done.await.map_err(|failure| caller.refuse(failure))
+}
+
+async fn release(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let handover: HandoverId = parse_id(&id)?;
+        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Decide)?;
+        let request: ReleaseRequest = parse(&body)?;
+        doors
+            .escrow
+            .release(caller.0.clone(), key, handover, request)
+            .await
+    };
+    let release = done.await.map_err(|failure| caller.refuse(failure))?;
+    Ok(no_store(released(release)))
+}
+
+/// A release never stays in a cache.
+pub(super) fn no_store(body: impl IntoResponse) -> Response {
+    let mut response = body.into_response();
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a self-release answers with.
+pub(super) fn recovered(release: Released) -> Response {
+    no_store(released(release))
+}
+
+async fn confirm(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let handover = parse_id(&id)?;
+        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let document = SignedDocument::from_json(&body)
+            .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))?;
+        doors
+            .escrow
+            .confirm(caller.0.clone(), key, handover, document)
+            .await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+/// Why the credentials are rejected.
+#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RejectBody {
+    /// What the meter did with them; at most 200 characters, without secrets.
+    reason: String,
+}
+
+async fn reject(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let handover = parse_id(&id)?;
+        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let RejectBody { reason } = parse(&body)?;
+        doors
+            .escrow
+            .reject(caller.0.clone(), key, handover, reason)
+            .await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+async fn accept_read(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let handover = parse_id(&id)?;
+        let key = idempotency(&headers, &[id.as_bytes()], Repeat::Answer)?;
+        doors
+            .escrow
+            .accept_read(caller.0.clone(), key, handover)
+            .await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+async fn dispute(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let handover: HandoverId = parse_id(&id)?;
+        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let request = DepositRequest {
+            handover: Some(handover),
+            seal: seal(&body)?,
+        };
+        doors
+            .escrow
+            .dispute(caller.0.clone(), key, handover, request)
+            .await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+async fn list(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Asked(query): Asked<HandoverQuery>,
+) -> Result<Json<Value>, Refusal> {
+    let page = doors
+        .escrow
+        .handovers(&caller.0, &query)
+        .await
+        .map_err(|failure| caller.refuse(failure))?;
+    Ok(Json(json!(page)))
+}
+
+async fn show(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let handover = parse_id(&id)?;
+        doors.escrow.handover(&caller.0, handover).await
+    };
+    let view = done.await.map_err(|failure| caller.refuse(failure))?;
+    let etag = HeaderValue::from_str(&format!("\"{}\"", view.version))
+        .expect("a number in quotes is a header value");
+    let mut response = Json(view).into_response();
+    response.headers_mut().insert(header::ETAG, etag);
+    Ok(response)
+}

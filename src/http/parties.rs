@@ -1,0 +1,215 @@
+//! `/v1/parties`: operators keep the directory, parties publish their sealing keys.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post, put};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Doors;
+use super::caller::{Asked, Authenticated, idempotency};
+use super::handovers::{answered, parse, parse_id};
+use super::problem::Refusal;
+use crate::envelope::SignedDocument;
+use crate::service::{Failure, KeyOffer, MpidChange, NewParty, Offered, Repeat};
+use crate::store::PartyStatus;
+use crate::types::{Code, PartyId};
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/v1/parties", get(list).post(add))
+        .route("/v1/parties/{id}/suspend", post(suspend))
+        .route("/v1/parties/{id}/resume", post(resume))
+        .route("/v1/parties/{id}/mpids", post(add_mpid))
+        .route("/v1/parties/{id}/mpids/end", post(end_mpid))
+        .route("/v1/parties/me/sealing-keys", put(offer_key))
+        .route("/v1/parties/me/sealing-keys/retire", post(retire_key))
+        .route("/v1/parties/{id}/sealing-keys", get(sealing_keys))
+}
+
+/// Which stretch of a listing.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PartyPage {
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// At most this many, up to 1,000; 100 if not given.
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Asked(page): Asked<PartyPage>,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let after: Option<PartyId> = page.after.as_deref().map(parse_id).transpose()?;
+        let limit = page.limit.unwrap_or(100).clamp(1, 1_000);
+        let parties = doors
+            .escrow
+            .parties(&caller.0, after.as_ref(), limit)
+            .await?;
+        let next = (parties.len() == limit)
+            .then(|| parties.last().map(|party| party["id"].clone()))
+            .flatten();
+        Ok(json!({ "parties": parties, "next": next }))
+    };
+    done.await
+        .map(Json)
+        .map_err(|failure: Failure| caller.refuse(failure))
+}
+
+async fn add(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let key = idempotency(&headers, &[&body], Repeat::Answer)?;
+        let party: NewParty = parse(&body)?;
+        let answer = doors.escrow.add_party(caller.0.clone(), key, party).await?;
+        Ok((StatusCode::CREATED, answered(answer)).into_response())
+    };
+    done.await.map_err(|failure| caller.refuse(failure))
+}
+
+async fn suspend(
+    state: State<Doors>,
+    caller: Authenticated,
+    path: Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    set_status(state, caller, path, PartyStatus::Suspended).await
+}
+
+async fn resume(
+    state: State<Doors>,
+    caller: Authenticated,
+    path: Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    set_status(state, caller, path, PartyStatus::Live).await
+}
+
+async fn set_status(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    status: PartyStatus,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let party = parse_id(&id)?;
+        doors
+            .escrow
+            .set_party_status(caller.0.clone(), party, status)
+            .await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+async fn add_mpid(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let change: MpidChange = parse(&body)?;
+        let party = parse_id(&id)?;
+        doors.escrow.add_mpid(caller.0.clone(), party, change).await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+async fn end_mpid(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let change: MpidChange = parse(&body)?;
+        let party = parse_id(&id)?;
+        doors.escrow.end_mpid(caller.0.clone(), party, change).await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+/// A key with proof of possession, or without it to be challenged.
+#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyOfferBody {
+    /// The signed key statement.
+    #[schema(value_type = Object)]
+    statement: Value,
+    /// The token that came with the challenge.
+    token: Option<String>,
+    /// What the challenge sealed, in base64url.
+    possession: Option<String>,
+}
+
+async fn offer_key(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let body: KeyOfferBody = parse(&body)?;
+        let offer = KeyOffer {
+            statement: document(&body.statement)?,
+            token: body.token,
+            possession: body.possession,
+        };
+        Ok(
+            match doors.escrow.offer_key(caller.0.clone(), offer).await? {
+                Offered::Challenged { challenge, token } => (
+                    StatusCode::ACCEPTED,
+                    Json(json!({ "challenge": challenge, "token": token })),
+                )
+                    .into_response(),
+                Offered::Published(answer) => answered(answer).into_response(),
+            },
+        )
+    };
+    done.await.map_err(|failure| caller.refuse(failure))
+}
+
+async fn retire_key(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let document = document(&parse(&body)?)?;
+        doors.escrow.retire_key(caller.0.clone(), document).await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+fn document(value: &Value) -> Result<SignedDocument, Failure> {
+    SignedDocument::from_json(value.to_string().as_bytes())
+        .map_err(|error| Failure::because(Code::StatementInvalid, error.to_string()))
+}
+
+async fn sealing_keys(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let keys = doors
+        .escrow
+        .sealing_keys(&id)
+        .await
+        .map_err(|failure| caller.refuse(failure))?;
+    Ok(Json(json!({ "keys": keys })))
+}

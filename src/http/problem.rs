@@ -1,0 +1,169 @@
+//! Failures as RFC 9457 problem documents. The document is a presentation detail: nothing decides by it.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::service::Failure;
+use crate::types::Code;
+
+/// A problem document.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Problem {
+    /// `urn:cos-escrow:problem:` and the code with hyphens.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The same for every occurrence of the type.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// The stable code.
+    code: &'static str,
+    /// What exactly, where that helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// The request's id, as in the service's log lines and entries.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    instance: String,
+}
+
+/// A failure on its way out, with the id of the request that met it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) failure: Failure,
+    pub(super) request_id: String,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, code, detail) = match self.failure {
+            Failure::Refused { code, detail } => (status(code), code, detail),
+            // Neither says why: the reason is in the log line with this request id.
+            Failure::Unavailable(error) => {
+                tracing::error!(request.id = self.request_id, error, "unavailable");
+                (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, None)
+            }
+            Failure::Broken(error) => {
+                tracing::error!(request.id = self.request_id, error, "broken");
+                (StatusCode::INTERNAL_SERVER_ERROR, Code::Unavailable, None)
+            }
+        };
+        metrics::counter!("cos_escrow_refusals_total", "code" => code.as_str()).increment(1);
+        let problem = Problem {
+            kind: format!("urn:cos-escrow:problem:{}", code.as_str().replace('_', "-")),
+            title: code.title(),
+            status: status.as_u16(),
+            code: code.as_str(),
+            detail,
+            instance: self.request_id,
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// The HTTP status of each code.
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::CertificateInvalid
+        | Code::CertificateExpired
+        | Code::CertificateRevoked
+        | Code::RevocationUnknown => StatusCode::UNAUTHORIZED,
+        Code::WrongRole
+        | Code::PartyUnknown
+        | Code::PartySuspended
+        | Code::DepositorNotAllowed
+        | Code::NotRegisteredSupplier
+        | Code::RegistrationNotSecured
+        | Code::RegistrationWithdrawn
+        | Code::RegistrationAnnulled
+        | Code::BeforeWindow
+        | Code::AfterWindow
+        | Code::MeterMismatch
+        | Code::RecipientKeyInactive
+        | Code::Quarantined
+        | Code::ReadMismatch
+        | Code::OnHold
+        | Code::Forbidden
+        | Code::SealServerForbidden => StatusCode::FORBIDDEN,
+        Code::MalformedRequest | Code::IdempotencyKeyMissing => StatusCode::BAD_REQUEST,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::NoPackage
+        | Code::WrongState
+        | Code::EnvelopeReused
+        | Code::RegistrationConflict
+        | Code::StatementSequence => StatusCode::CONFLICT,
+        Code::MalformedSupplyPoint
+        | Code::CheckDigit
+        | Code::IdempotencyKeyReused
+        | Code::StaleRequest
+        | Code::EnvelopeMalformed
+        | Code::EnvelopeDoesNotOpen
+        | Code::EnvelopeMismatch
+        | Code::SignatureInvalid
+        | Code::StanzaForeign
+        | Code::PackageInvalid
+        | Code::ReadInvalid
+        | Code::StatementInvalid
+        | Code::PossessionFailed
+        | Code::RegistrationInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RegistrationStale | Code::Fenced | Code::ClockBack | Code::Unavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// Answers for paths that lead nowhere.
+pub(super) async fn no_such_route(
+    request_id: axum::Extension<super::caller::RequestId>,
+) -> Refusal {
+    Refusal {
+        failure: Failure::refused(Code::NotFound),
+        request_id: request_id.0.0,
+    }
+}
+
+/// Answers for methods that a path does not have.
+pub(super) async fn no_such_method(
+    request_id: axum::Extension<super::caller::RequestId>,
+) -> Response {
+    let refusal = Refusal {
+        failure: Failure::because(Code::MalformedRequest, "no such method here"),
+        request_id: request_id.0.0,
+    };
+    let mut response = refusal.into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// Answers for a handler that panicked: one request ends, the service does not.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands the panic over"
+)]
+pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    let refusal = Refusal {
+        failure: Failure::Broken(format!("panicked: {message}")),
+        request_id: String::new(),
+    };
+    refusal.into_response()
+}

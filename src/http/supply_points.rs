@@ -1,0 +1,142 @@
+//! `/v1/supply-points`: look-ups, what a supplier says of its meter, and getting one's own keys back.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{Json, Response};
+use axum::routing::{get, post, put};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Doors;
+use super::caller::{Asked, Authenticated, required_idempotency};
+use super::handovers::{answered, parse, recovered};
+use super::ndjson;
+use super::problem::Refusal;
+use crate::service::{Failure, LookupRequest, MeterStatement, ReleaseRequest, Repeat};
+use crate::types::{Code, InvalidSupplyPoint, SupplyPoint};
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/v1/supply-points/{mpxn}", get(look_up))
+        .route("/v1/supply-points:lookup", post(look_up_many))
+        .route("/v1/supply-points/{mpxn}/meter", put(put_meter))
+        .route("/v1/supply-points/{mpxn}/release", post(recover))
+        .route("/v1/meters", post(put_meters))
+}
+
+/// Why the caller asks.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Purpose {
+    /// Needed where the caller neither supplies the point nor is about to.
+    purpose: Option<String>,
+}
+
+/// A supply point from a path; check 4 tells a wrong digit from another form.
+fn supply_point(text: &str) -> Result<SupplyPoint, Failure> {
+    text.parse().map_err(|error| {
+        Failure::refused(match error {
+            InvalidSupplyPoint::Form => Code::MalformedSupplyPoint,
+            InvalidSupplyPoint::CheckDigit => Code::CheckDigit,
+        })
+    })
+}
+
+async fn look_up(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(mpxn): Path<String>,
+    Asked(asked): Asked<Purpose>,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let request = LookupRequest {
+            supply_point: supply_point(&mpxn)?,
+            purpose: asked.purpose,
+        };
+        doors.escrow.look_up(caller.0.clone(), request).await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+/// One question a line, one answer a line, in order.
+async fn look_up_many(State(doors): State<Doors>, caller: Authenticated, body: Body) -> Response {
+    ndjson::answer(body, move |line| {
+        let (doors, caller) = (doors.clone(), caller.0.clone());
+        async move {
+            let request: LookupRequest = parse(&line)?;
+            let answer = doors.escrow.look_up(caller, request).await?;
+            Ok(answered(answer).0)
+        }
+    })
+}
+
+async fn put_meter(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(mpxn): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let done = async {
+        let supply_point = supply_point(&mpxn)?;
+        let statement: MeterStatement = parse(&body)?;
+        doors
+            .escrow
+            .put_meter(caller.0.clone(), supply_point, statement)
+            .await
+    };
+    done.await
+        .map(answered)
+        .map_err(|failure| caller.refuse(failure))
+}
+
+/// A meter statement with the supply point that it is about.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct MeterLine {
+    /// About which supply point.
+    supply_point: String,
+    #[serde(flatten)]
+    statement: serde_json::Map<String, Value>,
+}
+
+/// One statement a line, one answer a line, in order.
+async fn put_meters(State(doors): State<Doors>, caller: Authenticated, body: Body) -> Response {
+    ndjson::answer(body, move |line| {
+        let (doors, caller) = (doors.clone(), caller.0.clone());
+        async move {
+            let line: MeterLine = parse(&line)?;
+            let supply_point = supply_point(&line.supply_point)?;
+            let statement = serde_json::from_value(Value::Object(line.statement))
+                .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))?;
+            let answer = doors
+                .escrow
+                .put_meter(caller, supply_point, statement)
+                .await?;
+            Ok(json!(answered(answer).0))
+        }
+    })
+}
+
+async fn recover(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    Path(mpxn): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let done = async {
+        let supply_point = supply_point(&mpxn)?;
+        let key = required_idempotency(&headers, &[mpxn.as_bytes(), &body], Repeat::Decide)?;
+        let request: ReleaseRequest = parse(&body)?;
+        doors
+            .escrow
+            .recover(caller.0.clone(), key, supply_point, request)
+            .await
+    };
+    done.await
+        .map(recovered)
+        .map_err(|failure| caller.refuse(failure))
+}

@@ -1,0 +1,76 @@
+use crate::identity::{Identity, Kind};
+use crate::types::{Code, Digest, PartyId};
+
+/// Who asks, as the connection proved it.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What the certificate says.
+    pub identity: Identity,
+    /// SHA-256 of the certificate.
+    pub certificate: Digest,
+    /// The request's id: the same in log line, problem document and entry.
+    pub request_id: String,
+}
+
+impl Caller {
+    /// The organisation, if the identity is one.
+    pub fn party(&self) -> Result<&PartyId, Failure> {
+        self.require(Kind::Party)?;
+        Ok(&self.identity.id)
+    }
+
+    /// Refuses identities of another kind.
+    pub fn require(&self, kind: Kind) -> Result<(), Failure> {
+        if self.identity.kind == kind {
+            Ok(())
+        } else {
+            Err(Failure::refused(Code::WrongRole))
+        }
+    }
+}
+
+/// Why a use case gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// Refused, with the code that the requester may see.
+    #[error("{}{}", code.title(), detail.as_ref().map(|d| format!(": {d}")).unwrap_or_default())]
+    Refused {
+        /// The stable code.
+        code: Code,
+        /// What exactly, if that helps and discloses nothing.
+        detail: Option<String>,
+    },
+    /// The store or a key cannot be reached now; nothing was changed, or what was changed can be asked for again.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// Something that must hold does not.
+    #[error("broken: {0}")]
+    Broken(String),
+}
+
+impl Failure {
+    /// A refusal without more words than its code has.
+    pub fn refused(code: Code) -> Self {
+        Self::Refused { code, detail: None }
+    }
+
+    /// A refusal that says what exactly is wrong.
+    pub fn because(code: Code, detail: impl Into<String>) -> Self {
+        Self::Refused {
+            code,
+            detail: Some(detail.into()),
+        }
+    }
+}
+
+impl From<crate::store::StoreError> for Failure {
+    fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError;
+        match error {
+            StoreError::Corrupt { .. } | StoreError::Schema(_) => Self::Broken(error.to_string()),
+            StoreError::Database(_) | StoreError::HeadMoved | StoreError::File(_) => {
+                Self::Unavailable(error.to_string())
+            }
+        }
+    }
+}

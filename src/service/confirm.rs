@@ -1,0 +1,259 @@
+//! How a handover ends: the gaining supplier confirms, or says that the credentials do not open the meter.
+
+use serde_json::json;
+
+use super::ledger::{Act, Ledger};
+use super::sequencer::{Answer, Command, Idempotency, Verdict};
+use super::{Caller, Escrow, Failure};
+use crate::envelope::Recipient;
+use crate::envelope::SignedDocument;
+use crate::envelope::statement::{Confirmation, Outcome};
+use crate::handover::{Event, Kept};
+use crate::store::{Handover, Needs, StoredEnvelope, SupplyPointFacts};
+use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
+
+impl Escrow {
+    /// Takes a signed confirmation: how the takeover ended and, if keys were rotated, which generation opens the meter.
+    pub async fn confirm(
+        &self,
+        caller: Caller,
+        idempotency: Idempotency,
+        handover: HandoverId,
+        document: SignedDocument,
+    ) -> Result<Answer, Failure> {
+        let party = caller.party()?.clone();
+        let confirmation: Confirmation = self.verified(&party, &document)?;
+        if confirmation.handover != handover
+            || confirmation.party != Recipient::Party(party.clone())
+        {
+            return Err(Failure::because(
+                Code::SignatureInvalid,
+                "the confirmation is for another handover",
+            ));
+        }
+        let terms = self.terms();
+        if !terms.is_fresh(confirmation.at, self.shared.clock.now()) {
+            return Err(Failure::refused(Code::StaleRequest));
+        }
+        if (confirmation.outcome == Outcome::Rotated) != confirmation.generation.is_some() {
+            return Err(Failure::because(
+                Code::MalformedRequest,
+                "`rotated`, and nothing else, names a generation",
+            ));
+        }
+        let command = Confirm {
+            supply_point: self.shared.supply_point_of(handover).await?,
+            digest: Digest::of(&document.to_json()),
+            confirmation,
+        };
+        self.submit(caller, Some(idempotency), command).await
+    }
+
+    /// Records that the released credentials do not open the meter; the losing supplier owes others.
+    pub async fn reject(
+        &self,
+        caller: Caller,
+        idempotency: Idempotency,
+        handover: HandoverId,
+        reason: String,
+    ) -> Result<Answer, Failure> {
+        caller.party()?;
+        if reason.is_empty() || reason.len() > MAX_REASON {
+            return Err(Failure::because(
+                Code::MalformedRequest,
+                "`reason` must have 1 to 200 bytes",
+            ));
+        }
+        let command = Reject {
+            supply_point: self.shared.supply_point_of(handover).await?,
+            handover,
+            reason,
+        };
+        self.submit(caller, Some(idempotency), command).await
+    }
+}
+
+impl super::Shared {
+    /// Where a handover is; a handover that does not exist is answered like one that is somebody else's.
+    pub(super) async fn supply_point_of(
+        &self,
+        handover: HandoverId,
+    ) -> Result<SupplyPoint, Failure> {
+        self.store
+            .supply_point_of(handover)
+            .await?
+            .ok_or_else(|| Failure::refused(Code::NotFound))
+    }
+}
+
+/// The handover, if the caller is its gaining supplier.
+pub(super) fn gained(
+    caller: &Caller,
+    ledger: &Ledger<'_>,
+    supply_point: &SupplyPoint,
+    id: HandoverId,
+) -> Result<Handover, Verdict> {
+    let known = &ledger.point(supply_point).handovers;
+    let handover = known.iter().find(|h| h.id == id);
+    let code = match handover {
+        Some(handover) if handover.gaining_party.as_ref() == Some(&caller.identity.id) => {
+            return Ok(handover.clone());
+        }
+        Some(handover) if handover.involves(&caller.identity.id) => Code::WrongRole,
+        _ => Code::NotFound,
+    };
+    Err(Verdict::Refused(Failure::refused(code)))
+}
+
+struct Confirm {
+    supply_point: SupplyPoint,
+    confirmation: Confirmation,
+    digest: Digest,
+}
+
+impl Command for Confirm {
+    fn needs(&self, needs: &mut Needs) {
+        needs.supply_points.insert(self.supply_point.clone());
+    }
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let Confirmation {
+            outcome,
+            generation,
+            handover,
+            ..
+        } = self.confirmation;
+        let handover = match gained(caller, ledger, &self.supply_point, handover) {
+            Ok(handover) => handover,
+            Err(refusal) => return refusal,
+        };
+        let state = match crate::handover::next(handover.state, Event::Confirmed) {
+            Ok(state) => state,
+            Err(code) => return Verdict::Refused(Failure::refused(code)),
+        };
+        let changed = match generation {
+            None => Vec::new(),
+            Some(generation) => match self.retire(generation, caller, ledger) {
+                Some(changed) => changed,
+                None => {
+                    return Verdict::Refused(Failure::because(
+                        Code::WrongState,
+                        "no live generation of this number was deposited by the gaining supplier",
+                    ));
+                }
+            },
+        };
+        let entry = ledger.append(
+            Act::of("handover.confirmed", caller)
+                .about(&self.supply_point)
+                .shows("outcome", outcome.as_str())
+                .shows("confirmation", self.digest.to_string())
+                .hides("handover", handover.id.to_string())
+                .hides("generation", json!(generation))
+                .hides("retired", changed.len()),
+        );
+        let answer = json!({
+            "handover": handover.id,
+            "state": state.as_str(),
+            "outcome": outcome.as_str(),
+            "current_generation": generation,
+            "erased_after": ledger.now.after(ledger.rules.terms.grace()),
+        });
+        ledger.put_handover(Handover {
+            state,
+            confirmed_at: Some(ledger.now),
+            outcome: Some(outcome.as_str().to_owned()),
+            ..handover
+        });
+        Verdict::Done {
+            answer,
+            entry: Some(entry),
+        }
+    }
+}
+
+impl Confirm {
+    /// Makes the confirmed generation current and retires those before it; none if it is not the caller's to confirm.
+    fn retire(
+        &self,
+        generation: u32,
+        caller: &Caller,
+        ledger: &mut Ledger<'_>,
+    ) -> Option<Vec<StoredEnvelope>> {
+        let point = ledger.point(&self.supply_point);
+        let own = |e: &StoredEnvelope| {
+            e.component == Component::Credentials
+                && e.generation == generation
+                && e.depositor == caller.identity.id
+        };
+        point.envelopes.iter().find(|e| own(e))?;
+        let kept = point.generations(Component::Credentials);
+        let changes = crate::handover::confirm(&kept, generation)?;
+        let changed: Vec<StoredEnvelope> = point
+            .envelopes
+            .iter()
+            .filter(|e| e.component == Component::Credentials)
+            .filter_map(|e| {
+                let change = changes.iter().find(|k| k.number == e.generation)?;
+                Some(StoredEnvelope {
+                    status: change.status,
+                    ..e.clone()
+                })
+            })
+            .collect();
+        for envelope in &changed {
+            ledger.change_status(envelope.clone());
+        }
+        Some(changed)
+    }
+}
+
+impl SupplyPointFacts {
+    /// The generations of a component, as the rules need them.
+    pub(super) fn generations(&self, component: Component) -> Vec<Kept> {
+        let of = self.envelopes.iter().filter(|e| e.component == component);
+        of.map(|e| Kept {
+            number: e.generation,
+            status: e.status,
+        })
+        .collect()
+    }
+}
+
+struct Reject {
+    supply_point: SupplyPoint,
+    handover: HandoverId,
+    reason: String,
+}
+
+impl Command for Reject {
+    fn needs(&self, needs: &mut Needs) {
+        needs.supply_points.insert(self.supply_point.clone());
+    }
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let handover = match gained(caller, ledger, &self.supply_point, self.handover) {
+            Ok(handover) => handover,
+            Err(refusal) => return refusal,
+        };
+        let state = match crate::handover::next(handover.state, Event::CredentialsRejected) {
+            Ok(state) => state,
+            Err(code) => return Verdict::Refused(Failure::refused(code)),
+        };
+        let entry = ledger.append(
+            Act::of("handover.rejected", caller)
+                .about(&self.supply_point)
+                .hides("handover", handover.id.to_string())
+                .hides("reason", self.reason.as_str()),
+        );
+        let answer = json!({ "handover": handover.id, "state": state.as_str() });
+        ledger.put_handover(Handover { state, ..handover });
+        Verdict::Done {
+            answer,
+            entry: Some(entry),
+        }
+    }
+}
+
+/// Bytes of a reason.
+const MAX_REASON: usize = 200;

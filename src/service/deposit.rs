@@ -1,0 +1,512 @@
+//! Taking packages in: sealed by the depositor, or in clear to be sealed at once.
+//!
+//! Outside the transaction the signature is verified and the envelope is opened and checked, so that an acknowledged
+//! deposit is one that opens. The content of an envelope that the depositor sealed is never parsed.
+
+use serde_json::{Value, json};
+
+use super::ledger::{Act, Ledger};
+use super::sequencer::{Answer, Command, Idempotency, Verdict};
+use super::{Caller, Escrow, Failure, SealServer};
+use crate::envelope::SignedDocument;
+use crate::envelope::package::Package;
+use crate::envelope::read::{Read, Salt};
+use crate::envelope::statement::DepositAttestation;
+use crate::envelope::{
+    Body, Context, Dek, Envelope, Header, Kek, OpenError, Recipient, Stanza, WrapContext,
+};
+use crate::handover::{Admission, Event, Why};
+use crate::policy::DepositFacts;
+use crate::store::{Attribution, Handover, Held, Needs, Origin, StoredEnvelope};
+use crate::types::{
+    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
+};
+
+/// A deposit as it comes in.
+pub struct DepositRequest {
+    /// The handover it is for; none for a standing deposit.
+    pub handover: Option<HandoverId>,
+    /// What is deposited.
+    pub seal: Seal,
+}
+
+/// Who seals.
+pub enum Seal {
+    /// The depositor did: one envelope per component.
+    Client(Vec<Vec<u8>>),
+    /// The service does.
+    Server {
+        /// The package, as JSON.
+        package: Secret,
+        /// The closing read, as JSON.
+        read: Option<Secret>,
+        /// The depositor's signature over the package.
+        attestation: Option<Box<SignedDocument>>,
+    },
+}
+
+impl Escrow {
+    /// Takes a deposit in. The answer says which generation it became and what a taker would miss.
+    pub async fn deposit(
+        &self,
+        caller: Caller,
+        idempotency: Option<Idempotency>,
+        request: DepositRequest,
+    ) -> Result<Answer, Failure> {
+        let party = caller.party()?.clone();
+        let directory = self.shared.store.directory().await?;
+        let prepared = match request.seal {
+            Seal::Client(envelopes) => envelopes
+                .iter()
+                .map(|bytes| self.received(&party, &directory, bytes))
+                .collect::<Result<Vec<_>, _>>()?,
+            Seal::Server {
+                package,
+                read,
+                attestation,
+            } => self.sealed_here(&party, (&package, read.as_ref()), attestation.as_deref())?,
+        };
+        let supply_point = one_subject(&prepared)?;
+        let command = Deposit {
+            handover: request.handover,
+            supply_point,
+            prepared,
+        };
+        self.submit(caller, idempotency, command).await
+    }
+
+    /// An envelope that the depositor sealed: whose it is, whether it opens, for whom else it is sealed.
+    fn received(
+        &self,
+        party: &PartyId,
+        directory: &crate::store::Directory,
+        bytes: &[u8],
+    ) -> Result<Prepared, Failure> {
+        let envelope = Envelope::decode(bytes)
+            .map_err(|error| Failure::because(Code::EnvelopeMalformed, error.to_string()))?;
+        if envelope.body().header().depositor != *party {
+            return Err(Failure::because(
+                Code::EnvelopeMismatch,
+                "the envelope names another depositor",
+            ));
+        }
+        envelope
+            .body()
+            .verify(|chain, message, signature| self.signer(chain, message, signature))
+            .map_err(|error| Failure::because(Code::SignatureInvalid, error.to_string()))?;
+
+        let now = self.shared.clock.now();
+        let mut stanzas = Vec::new();
+        let mut dek = None;
+        for stanza in envelope.stanzas() {
+            match stanza.recipient() {
+                Recipient::Escrow => dek = Some(self.opened(&envelope, stanza)?),
+                Recipient::Party(recipient) => {
+                    let key = directory.key(recipient, &stanza.key_id());
+                    if !key.is_some_and(|key| key.active_at(now)) {
+                        return Err(Failure::refused(Code::StanzaForeign));
+                    }
+                    stanzas.push((recipient.clone(), stanza.key_id(), stanza.encode()));
+                }
+            }
+        }
+        let held = dek.as_ref().map_or(Held::Nothing, |_| Held::DataKey);
+        let (body, _) = envelope.into_parts();
+        Ok(Prepared {
+            body,
+            key: dek.unwrap_or_else(|| Dek::random(&*self.shared.random)),
+            held,
+            stanzas,
+            attribution: Attribution::Signed,
+        })
+    }
+
+    /// The data key, if it opens the envelope.
+    fn opened(&self, envelope: &Envelope, stanza: &Stanza) -> Result<Dek, Failure> {
+        let key = self
+            .shared
+            .custody
+            .sealing_keys()
+            .iter()
+            .find(|pair| pair.id() == stanza.key_id())
+            .ok_or_else(|| Failure::refused(Code::StanzaForeign))?;
+        envelope.dek(key).map_err(|error| match error {
+            OpenError::NoStanza | OpenError::Stanza(_) | OpenError::Payload(_) => {
+                Failure::refused(Code::EnvelopeDoesNotOpen)
+            }
+        })
+    }
+
+    /// A package in clear: validated, sealed, forgotten.
+    fn sealed_here(
+        &self,
+        party: &PartyId,
+        (package, read): (&Secret, Option<&Secret>),
+        attestation: Option<&SignedDocument>,
+    ) -> Result<Vec<Prepared>, Failure> {
+        if self.shared.rules.load().seal_server == SealServer::Forbidden {
+            return Err(Failure::refused(Code::SealServerForbidden));
+        }
+        let content = Package::parse(package.expose())
+            .map_err(|error| Failure::because(Code::PackageInvalid, error.to_string()))?;
+        let attribution = match attestation {
+            None => Attribution::MtlsOnly,
+            Some(document) => {
+                let says: DepositAttestation = self.verified(party, document)?;
+                let package = Digest::of(package.expose());
+                if says.package != package || says.supply_point != content.supply_point {
+                    return Err(Failure::because(
+                        Code::SignatureInvalid,
+                        "the attestation is for another package",
+                    ));
+                }
+                Attribution::Signed
+            }
+        };
+        let random = &*self.shared.random;
+        let read = read
+            .map(|json| Read::parse(json.expose()))
+            .transpose()
+            .map_err(|error| Failure::because(Code::ReadInvalid, error.to_string()))?;
+        let salted = read.map(|mut read| {
+            let salt = *read.salt.get_or_insert_with(|| Salt::random(random));
+            (read.commitment(&salt), read)
+        });
+        let header = |component, inventory| Header {
+            envelope_id: EnvelopeId::random(random),
+            component,
+            created_at: self.shared.clock.now(),
+            supply_point: content.supply_point.clone(),
+            meter_make: content.meter.make.clone(),
+            meter_serial: content.meter.serial.clone(),
+            depositor: party.clone(),
+            supply_start: content.supply_start_date,
+            read_commitment: salted.as_ref().map(|(commitment, _)| *commitment),
+            inventory,
+        };
+        let seal = |content: &Secret, header| {
+            let (body, key) = Body::seal(content.expose(), header, random)
+                .map_err(|error| Failure::because(Code::TooLarge, error.to_string()))?;
+            Ok::<_, Failure>(Prepared {
+                body,
+                key,
+                held: Held::DataKey,
+                stanzas: Vec::new(),
+                attribution,
+            })
+        };
+        let mut prepared = vec![seal(
+            &content.to_json(),
+            header(Component::Credentials, content.inventory()),
+        )?];
+        if let Some((_, read)) = &salted {
+            prepared.push(seal(
+                &read.to_json(),
+                header(Component::Read, read.inventory()),
+            )?);
+        }
+        Ok(prepared)
+    }
+}
+
+/// All envelopes of a deposit are for one supply point and one meter, and there is one of each component at most.
+fn one_subject(prepared: &[Prepared]) -> Result<SupplyPoint, Failure> {
+    let mismatch = |why: &str| Err(Failure::because(Code::EnvelopeMismatch, why));
+    let Some((first, others)) = prepared.split_first() else {
+        return Err(Failure::because(
+            Code::MalformedRequest,
+            "a deposit has at least one envelope",
+        ));
+    };
+    let first = first.body.header();
+    if others.len() > 1 {
+        return mismatch("a deposit has one envelope per component");
+    }
+    for other in others {
+        let header = other.body.header();
+        if header.component == first.component {
+            return mismatch("a deposit has one envelope per component");
+        }
+        if header.supply_point != first.supply_point || header.meter_serial != first.meter_serial {
+            return mismatch("the envelopes of a deposit are for one meter");
+        }
+    }
+    Ok(first.supply_point.clone())
+}
+
+/// An envelope that is known to open, before it has a generation.
+struct Prepared {
+    body: Body,
+    /// Opens the body, or only protects what is stored beside it (`held`).
+    key: Dek,
+    held: Held,
+    stanzas: Vec<(PartyId, KeyId, Vec<u8>)>,
+    attribution: Attribution,
+}
+
+struct Deposit {
+    handover: Option<HandoverId>,
+    supply_point: SupplyPoint,
+    prepared: Vec<Prepared>,
+}
+
+impl Command for Deposit {
+    fn needs(&self, needs: &mut Needs) {
+        needs.supply_points.insert(self.supply_point.clone());
+        let ids = self.prepared.iter();
+        needs
+            .envelopes
+            .extend(ids.map(|prepared| prepared.body.header().envelope_id));
+    }
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let party = caller.identity.id.clone();
+        let handover = match self.handover_for(&party, ledger) {
+            Ok(handover) => handover,
+            Err(code) => return self.refuse(code, caller, ledger),
+        };
+        if let Err(code) = self.admissible(&party, handover.as_ref(), ledger) {
+            return self.refuse(code, caller, ledger);
+        }
+        let mut stored = Vec::new();
+        let mut entry = None;
+        for prepared in std::mem::take(&mut self.prepared) {
+            let (view, index) = store(prepared, handover.as_ref(), caller, ledger);
+            stored.push(view);
+            entry = Some(index);
+        }
+        let touched = advance(&party, &self.supply_point, handover.as_ref(), ledger);
+        let late = handover
+            .as_ref()
+            .is_some_and(|h| ledger.now > h.effective_at);
+        Verdict::Done {
+            answer: json!({
+                "handover": handover.as_ref().map(|h| h.id),
+                "state": touched.map(|state| state.as_str()),
+                "late": late,
+                "envelopes": stored,
+            }),
+            entry,
+        }
+    }
+}
+
+impl Deposit {
+    /// The handover that was named, if the depositor has a part in it.
+    fn handover_for(&self, party: &PartyId, ledger: &Ledger<'_>) -> Result<Option<Handover>, Code> {
+        let Some(id) = self.handover else {
+            return Ok(None);
+        };
+        let known = &ledger.point(&self.supply_point).handovers;
+        let handover = known.iter().find(|h| h.id == id);
+        match handover {
+            Some(handover) if handover.involves(party) => Ok(Some(handover.clone())),
+            _ => Err(Code::NotFound),
+        }
+    }
+
+    fn admissible(
+        &self,
+        party: &PartyId,
+        handover: Option<&Handover>,
+        ledger: &Ledger<'_>,
+    ) -> Result<(), Code> {
+        let point = ledger.point(&self.supply_point);
+        for prepared in &self.prepared {
+            let header = prepared.body.header();
+            if ledger.facts.known_envelopes.contains(&header.envelope_id) {
+                return Err(Code::EnvelopeReused);
+            }
+            if let (Some(handover), Some(date)) = (handover, header.supply_start)
+                && handover.supply_start_date != date
+            {
+                return Err(Code::EnvelopeMismatch);
+            }
+        }
+        let facts = DepositFacts {
+            depositor: party.clone(),
+            depositor_live: ledger.facts.directory.is_live(party),
+            registered_now: ledger
+                .registered_party(&self.supply_point, ledger.now)
+                .as_ref()
+                == Some(party),
+            registered_before_switch: handover
+                .is_some_and(|h| h.losing_party.as_ref() == Some(party)),
+            holds_grant: point.grants.iter().any(|grant| grant.party == *party),
+        };
+        let decision = ledger.rules.policy.decide_deposit(&facts);
+        decision.refusal.map_or(Ok(()), Err)
+    }
+
+    fn refuse(&self, code: Code, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        ledger.append(
+            Act::of("deposit.refused", caller)
+                .about(&self.supply_point)
+                .refused(code)
+                .shows("policy", ledger.rules.policy.digest().to_string())
+                .hides("handover", json!(self.handover)),
+        );
+        // An outsider learns nothing about whose supply point it is.
+        let shown = match code {
+            Code::DepositorNotAllowed if self.handover.is_some() => Code::NotFound,
+            code => code,
+        };
+        Verdict::Refused(Failure::refused(shown))
+    }
+}
+
+/// Gives an envelope its generation, wraps its key under it, and records it.
+fn store(
+    prepared: Prepared,
+    handover: Option<&Handover>,
+    caller: &Caller,
+    ledger: &mut Ledger<'_>,
+) -> (Value, u64) {
+    let header = prepared.body.header().clone();
+    let party = &caller.identity.id;
+    let gaining = handover.is_some_and(|h| h.gaining_party.as_ref() == Some(party));
+    let origin = match (handover, header.component) {
+        (None, _) => Origin::Standing,
+        (Some(_), Component::Credentials) if gaining => Origin::WriteAhead,
+        (Some(_), Component::Read) if gaining => Origin::GainingRead,
+        (Some(_), _) => Origin::Losing,
+    };
+    let known = ledger
+        .point(&header.supply_point)
+        .generations(header.component);
+    let Admission { number, status } = crate::handover::admit(&known, origin.why());
+    let epoch = ledger.custody.current_epoch();
+    let bytes = prepared.body.encode();
+    let envelope = StoredEnvelope {
+        id: header.envelope_id,
+        supply_point: header.supply_point.clone(),
+        component: header.component,
+        generation: number,
+        status,
+        handover: handover.map(|h| h.id),
+        depositor: party.clone(),
+        deposited_at: ledger.now,
+        origin,
+        attribution: prepared.attribution,
+        serial: header.meter_serial.clone(),
+        inventory: header.inventory.names().map(str::to_owned).collect(),
+        gaps: gaps(&header),
+        header: header.digest(),
+        body: Digest::of(&bytes),
+        read_commitment: header.read_commitment,
+        epoch: epoch.number,
+        held: prepared.held,
+        sealed_to: prepared
+            .stanzas
+            .iter()
+            .map(|(party, key, _)| (party.clone(), *key))
+            .collect(),
+    };
+    let kek_id = epoch.number.to_string();
+    let wrapped = epoch.kek.wrap_dek(
+        &envelope.wrap_context(&kek_id),
+        &prepared.key,
+        ledger.random,
+    );
+    let record = Kek::of_record(&prepared.key);
+    for (recipient, key, stanza) in prepared.stanzas {
+        let context = stanza_context(envelope.id, &recipient, &key);
+        let sealed = record.seal_at_rest(&context, &stanza, ledger.random);
+        ledger
+            .changes
+            .stanzas
+            .push((envelope.id, recipient, key, sealed));
+    }
+    let index = ledger.append(
+        Act::of("package.deposited", caller)
+            .about(&header.supply_point)
+            .shows("component", header.component.as_str())
+            .shows("package", envelope.body.to_string())
+            .shows("attributed", json!(prepared.attribution))
+            .hides("envelope", envelope.id.to_string())
+            .hides("handover", json!(envelope.handover))
+            .hides("generation", number)
+            .hides("status", status.as_str())
+            .hides("meter", header.meter_serial.normalised())
+            .hides("gaps", json!(envelope.gaps)),
+    );
+    let view = json!({
+        "envelope": envelope.id,
+        "component": envelope.component,
+        "generation": number,
+        "status": status.as_str(),
+        "attributed": prepared.attribution,
+        "gaps": envelope.gaps,
+        "entry": index,
+    });
+    ledger.put_envelope(envelope, Some(wrapped), bytes);
+    (view, index)
+}
+
+/// Moves every open handover that this deposit serves; the state of the named one, if one was named.
+fn advance(
+    party: &PartyId,
+    supply_point: &SupplyPoint,
+    named: Option<&Handover>,
+    ledger: &mut Ledger<'_>,
+) -> Option<crate::handover::State> {
+    let mut state = named.map(|h| h.state);
+    for mut handover in ledger.point(supply_point).handovers.clone() {
+        let serves = handover.losing_party.as_ref() == Some(party)
+            && named.is_none_or(|named| named.id == handover.id);
+        if !serves {
+            continue;
+        }
+        let Ok(next) = crate::handover::next(handover.state, Event::DepositReceived) else {
+            continue;
+        };
+        handover.deposited_at.get_or_insert(ledger.now);
+        handover.state = next;
+        if named.is_some() {
+            state = Some(next);
+        }
+        ledger.put_handover(handover);
+    }
+    state
+}
+
+/// What a taker of credentials will miss.
+fn gaps(header: &Header) -> Vec<String> {
+    let gaps = match header.component {
+        Component::Credentials => header.inventory.gaps(),
+        Component::Read => Vec::new(),
+    };
+    gaps.into_iter().map(str::to_owned).collect()
+}
+
+impl Origin {
+    fn why(self) -> Why {
+        match self {
+            Self::WriteAhead => Why::WriteAhead,
+            Self::Standing | Self::Losing | Self::GainingRead => Why::InMeter,
+        }
+    }
+}
+
+/// What a stored stanza is bound to.
+pub(super) fn stanza_context(envelope: EnvelopeId, party: &PartyId, key: &KeyId) -> Context {
+    Context::new("cos-escrow/stanza/1")
+        .with("envelope", envelope.as_bytes())
+        .with("party", party.as_str().as_bytes())
+        .with("key", key.0.as_bytes())
+}
+
+impl StoredEnvelope {
+    /// What its wrapped key is bound to.
+    pub(super) fn wrap_context<'a>(&'a self, kek_id: &'a str) -> WrapContext<'a> {
+        WrapContext {
+            kek_id,
+            envelope_id: self.id,
+            header_digest: self.header,
+            supply_point: &self.supply_point,
+            component: self.component,
+            generation: self.generation,
+            handover: self.handover,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Registered suppliers say what meter hangs at their supply points, before any switch is in sight.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::ledger::{Act, Ledger};
+use super::sequencer::{Answer, Command, Verdict};
+use super::{Caller, Escrow, Failure};
+use crate::store::{Meter, Needs};
+use crate::types::{Code, MeterSerial, SupplyPoint, SupplyStartDate};
+
+/// What a registered supplier says of its meter.
+#[derive(Clone, Debug, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeterStatement {
+    /// Whether it works as a smart or advanced meter.
+    pub smart: bool,
+    /// Its class, as the industry codes it.
+    #[schema(example = "S1")]
+    pub class: Option<String>,
+    /// Its serial.
+    #[schema(value_type = String, example = "E19B762798")]
+    pub serial: MeterSerial,
+    /// Who runs the head end that talks to it.
+    pub head_end_manager: Option<String>,
+    /// The date it was installed.
+    #[schema(value_type = Option<String>, example = "2019-11-28")]
+    pub installed: Option<SupplyStartDate>,
+    /// From when this holds; from now if not given.
+    #[schema(value_type = Option<String>)]
+    pub effective_from: Option<SupplyStartDate>,
+}
+
+impl Escrow {
+    /// Records what the registered supplier says of its meter.
+    pub async fn put_meter(
+        &self,
+        caller: Caller,
+        supply_point: SupplyPoint,
+        statement: MeterStatement,
+    ) -> Result<Answer, Failure> {
+        caller.party()?;
+        let short = |text: &Option<String>| text.as_ref().is_none_or(|t| t.len() <= MAX_TEXT);
+        if !short(&statement.class) || !short(&statement.head_end_manager) {
+            return Err(Failure::because(
+                Code::MalformedRequest,
+                "`class` and `head_end_manager` have at most 64 bytes",
+            ));
+        }
+        let command = PutMeter {
+            supply_point,
+            statement,
+        };
+        self.submit(caller, None, command).await
+    }
+}
+
+struct PutMeter {
+    supply_point: SupplyPoint,
+    statement: MeterStatement,
+}
+
+impl Command for PutMeter {
+    fn needs(&self, needs: &mut Needs) {
+        needs.supply_points.insert(self.supply_point.clone());
+    }
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let party = &caller.identity.id;
+        if ledger
+            .registered_party(&self.supply_point, ledger.now)
+            .as_ref()
+            != Some(party)
+        {
+            // The same for a supply point that nobody knows and one that is another supplier's.
+            return Verdict::Refused(Failure::refused(Code::NotFound));
+        }
+        let Ok(today) = SupplyStartDate::containing(ledger.now) else {
+            return Verdict::Refused(Failure::refused(Code::ClockBack));
+        };
+        let known = ledger.point(&self.supply_point).meter.clone();
+        let said = self.statement.clone();
+        let meter = Meter {
+            supply_point: self.supply_point.clone(),
+            version: known.as_ref().map_or(1, |known| known.version + 1),
+            recorded_at: ledger.now,
+            recorded_by: party.clone(),
+            smart: said.smart,
+            class: said.class,
+            serial: said.serial,
+            head_end_manager: said.head_end_manager,
+            installed: said.installed,
+            effective_from: said.effective_from.unwrap_or(today),
+        };
+        let entry = ledger.append(
+            Act::of("meter.stated", caller)
+                .about(&self.supply_point)
+                .shows("version", meter.version)
+                .hides("smart", meter.smart)
+                .hides("class", json!(meter.class))
+                .hides("serial", meter.serial.normalised())
+                .hides("head_end_manager", json!(meter.head_end_manager)),
+        );
+        let answer = json!({ "supply_point": meter.supply_point, "version": meter.version });
+        ledger.point_mut(&self.supply_point).meter = Some(meter.clone());
+        ledger.changes.meters.push(meter);
+        Verdict::Done {
+            answer,
+            entry: Some(entry),
+        }
+    }
+}
+
+/// Bytes of a class or a name.
+const MAX_TEXT: usize = 64;

@@ -1,0 +1,276 @@
+//! Registration events come in; handovers follow from them.
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::ledger::{Act, Ledger};
+use super::release_facts::{holder, registration_of};
+use super::sequencer::{Command, Verdict};
+use super::{Caller, Escrow, Failure};
+use crate::handover::{
+    Change, Event, Registration, RegistrationEvent, State, Status, previous_supplier, supplier_at,
+};
+use crate::identity::Kind;
+use crate::store::{Handover, Needs, ReadState};
+use crate::types::{Code, Component, HandoverId, SupplyPoint, Timestamp};
+
+/// What became of one record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "result", content = "code")]
+pub enum RecordResult {
+    /// It was new and is recorded.
+    Recorded,
+    /// It was known, or says nothing new.
+    Known,
+    /// It was refused; the others are not touched by that.
+    Refused(Code),
+}
+
+impl Escrow {
+    /// Records events of a registration source, in their order; each is recorded or refused by itself.
+    pub async fn record_registrations(
+        &self,
+        caller: Caller,
+        events: Vec<RegistrationEvent>,
+    ) -> Result<Vec<RecordResult>, Failure> {
+        caller.require(Kind::Registrar)?;
+        let count = events.len();
+        let answer = self.submit(caller, None, Record { events }).await?;
+        let results: Vec<_> = answer.body.as_array().cloned().unwrap_or_default();
+        let results: Vec<_> = results.iter().filter_map(result_of).collect();
+        if results.len() == count {
+            Ok(results)
+        } else {
+            Err(Failure::Broken("records and results differ".to_owned()))
+        }
+    }
+
+    /// How long the registration feed has been silent, and whether that is too long.
+    pub async fn feed_silence(&self) -> Result<(std::time::Duration, bool), Failure> {
+        let head = self.shared.store.head().await?;
+        let silence = self.shared.clock.now().since(head.feed_at);
+        Ok((silence, silence > self.terms().feed_staleness()))
+    }
+}
+
+fn result_of(word: &serde_json::Value) -> Option<RecordResult> {
+    match word.as_str()? {
+        "recorded" => Some(RecordResult::Recorded),
+        "known" => Some(RecordResult::Known),
+        word => Code::ALL
+            .iter()
+            .find(|code| code.as_str() == word)
+            .map(|code| RecordResult::Refused(*code)),
+    }
+}
+
+struct Record {
+    events: Vec<RegistrationEvent>,
+}
+
+impl Command for Record {
+    fn needs(&self, needs: &mut Needs) {
+        for event in &self.events {
+            needs.supply_points.insert(event.supply_point.clone());
+            needs
+                .registration_events
+                .insert((event.source.clone(), event.event_id.clone()));
+        }
+    }
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let mut words = Vec::new();
+        let mut last = None;
+        for event in &self.events {
+            words.push(match record(event, caller, ledger) {
+                Ok(Some(entry)) => {
+                    last = Some(entry);
+                    json!("recorded")
+                }
+                Ok(None) => json!("known"),
+                Err(code) => json!(code.as_str()),
+            });
+        }
+        // A feed that only repeats itself is not silent; but without an entry nothing is written.
+        ledger.changes.head.feed_at = ledger.now;
+        ledger.facts.head.feed_at = ledger.now;
+        Verdict::Done {
+            answer: json!(words),
+            entry: last,
+        }
+    }
+}
+
+/// Records one event; the entry, if it says something new.
+fn record(
+    event: &RegistrationEvent,
+    caller: &Caller,
+    ledger: &mut Ledger<'_>,
+) -> Result<Option<u64>, Code> {
+    let seen = (event.source.clone(), event.event_id.clone());
+    if ledger.facts.known_events.contains(&seen) {
+        return Ok(None);
+    }
+    let known = ledger
+        .point(&event.supply_point)
+        .registrations
+        .iter()
+        .find(|r| r.registration_id == event.registration_id);
+    let Some(registration) = Registration::apply(known, event)? else {
+        return Ok(None);
+    };
+    ledger.facts.known_events.insert(seen.clone());
+    ledger.changes.registration_events.push(seen);
+    let registrations = &mut ledger.point_mut(&event.supply_point).registrations;
+    registrations.retain(|r| r.registration_id != registration.registration_id);
+    registrations.push(registration.clone());
+    ledger
+        .changes
+        .registrations
+        .push((registration.clone(), ledger.now));
+
+    let entry = ledger.append(
+        Act::of("registration.recorded", caller)
+            .about(&event.supply_point)
+            .shows("source", event.source.as_str())
+            .shows("status", json!(registration.status))
+            .hides("registration", event.registration_id.as_str())
+            .hides("version", registration.version)
+            .hides("event", event.event_id.as_str())
+            .hides("supplier", json!(registration.supplier))
+            .hides("supply_start_date", json!(registration.supply_start_date)),
+    );
+    follow(&registration, &event.change, ledger);
+    Ok(Some(entry))
+}
+
+/// What a new version of a registration means for the handovers of its supply point.
+fn follow(registration: &Registration, change: &Change, ledger: &mut Ledger<'_>) {
+    let id = HandoverId::of(&registration.supply_point, &registration.registration_id);
+    let known = ledger
+        .point(&registration.supply_point)
+        .handovers
+        .iter()
+        .find(|h| h.id == id)
+        .cloned();
+    let handover = match known {
+        Some(handover) => Some(settled(handover, registration, ledger)),
+        None if matches!(change, Change::Snapshot { .. }) => None,
+        None => opened(id, registration, ledger),
+    };
+    if let Some(handover) = handover {
+        ledger.put_handover(handover);
+    }
+    learn_losers(&registration.supply_point, ledger);
+}
+
+/// The handover as the registration's new status leaves it.
+fn settled(mut handover: Handover, registration: &Registration, ledger: &Ledger<'_>) -> Handover {
+    let event = match registration.status {
+        Status::Pending | Status::Secured => Event::RegistrationRestored,
+        Status::Rejected | Status::Cancelled => Event::RegistrationWithdrawn,
+        Status::Annulled => Event::RegistrationAnnulled,
+    };
+    if let Ok(state) = crate::handover::next(handover.state, event) {
+        handover.state = state;
+    }
+    if event == Event::RegistrationRestored && handover.state == State::Expected {
+        deposited_before(&mut handover, ledger);
+    }
+    handover.erroneous_return = registration.erroneous_return;
+    handover
+}
+
+/// A new handover, once it is known who gains the supply point and when.
+fn opened(id: HandoverId, registration: &Registration, ledger: &Ledger<'_>) -> Option<Handover> {
+    let gaining_mpid = registration.supplier?;
+    let supply_start_date = registration.supply_start_date?;
+    if !matches!(registration.status, Status::Pending | Status::Secured) {
+        return None;
+    }
+    let directory = &ledger.facts.directory;
+    let mut handover = Handover {
+        id,
+        supply_point: registration.supply_point.clone(),
+        registration_id: registration.registration_id.clone(),
+        supply_start_date,
+        effective_at: supply_start_date.effective_at(),
+        losing_party: None,
+        losing_mpid: None,
+        gaining_party: holder(directory, registration, ledger.now).cloned(),
+        gaining_mpid,
+        state: State::Expected,
+        version: 0,
+        opened_at: ledger.now,
+        deposited_at: None,
+        released_at: None,
+        confirmed_at: None,
+        outcome: None,
+        read: ReadState::Open,
+        erroneous_return: registration.erroneous_return,
+    };
+    learn_loser(&mut handover, ledger);
+    deposited_before(&mut handover, ledger);
+    Some(handover)
+}
+
+/// The registration before may come in later than the one after it.
+fn learn_losers(supply_point: &SupplyPoint, ledger: &mut Ledger<'_>) {
+    for mut handover in ledger.point(supply_point).handovers.clone() {
+        let before = (handover.losing_party.clone(), handover.state);
+        learn_loser(&mut handover, ledger);
+        deposited_before(&mut handover, ledger);
+        if (&handover.losing_party, handover.state) != (&before.0, before.1) {
+            ledger.put_handover(handover);
+        }
+    }
+}
+
+fn learn_loser(handover: &mut Handover, ledger: &Ledger<'_>) {
+    let point = ledger.point(&handover.supply_point);
+    let Some(registration) = registration_of(point, handover) else {
+        return;
+    };
+    let losing = previous_supplier(&point.registrations, registration);
+    let Some(mpid) = losing.and_then(|r| r.supplier) else {
+        return;
+    };
+    let eve = handover.supply_start_date.previous().effective_at();
+    handover.losing_mpid = Some(mpid);
+    handover.losing_party = ledger
+        .facts
+        .directory
+        .holder(mpid, crate::types::Role::Supplier, eve)
+        .cloned();
+}
+
+/// A standing deposit of the losing supplier serves its next handover.
+fn deposited_before(handover: &mut Handover, ledger: &Ledger<'_>) {
+    let Some(losing) = &handover.losing_party else {
+        return;
+    };
+    let point = ledger.point(&handover.supply_point);
+    let standing = point.envelopes.iter().find(|e| {
+        e.component == Component::Credentials && e.status.is_live() && e.depositor == *losing
+    });
+    if let Some(envelope) = standing
+        && matches!(handover.state, State::Expected | State::Overdue)
+        && let Ok(state) = crate::handover::next(handover.state, Event::DepositReceived)
+    {
+        handover.state = state;
+        handover.deposited_at.get_or_insert(envelope.deposited_at);
+    }
+}
+
+impl Ledger<'_> {
+    /// Who is registered at a supply point at an instant, if it takes part.
+    pub(super) fn registered_party(
+        &self,
+        supply_point: &SupplyPoint,
+        at: Timestamp,
+    ) -> Option<crate::types::PartyId> {
+        let point = self.point(supply_point);
+        let registration = supplier_at(&point.registrations, at)?;
+        holder(&self.facts.directory, registration, at).cloned()
+    }
+}

@@ -1,0 +1,470 @@
+//! Handing packages out: one grant, many deliveries.
+//!
+//! Stanzas for the requester's key are made outside the transaction, after deciding in advance; inside it everything is
+//! decided again over facts that cannot change before the commit. What was made for other facts is thrown away.
+
+use serde_json::json;
+
+use super::deposit::stanza_context;
+use super::ledger::{Act, Ledger};
+use super::release_facts::{Ask, Assessed};
+use super::sequencer::{Command, Idempotency, Settled, Submission, Verdict};
+use super::{Caller, Escrow, Failure, Receipt, Shared};
+use crate::envelope::{
+    Body, Dek, Issue, Item, Kek, Kem, Recipient, Release, SealingPublicKey, Stanza,
+};
+use crate::handover::Event;
+use crate::policy::{Decision, Purpose};
+use crate::store::{
+    Facts, Grant, GrantedEnvelope, Handover, Held, Needs, StanzaAddress, StoredEnvelope,
+};
+use crate::types::{
+    Code, Component, Digest, EnvelopeId, GrantId, HandoverId, KeyId, MeterSerial, PartyId,
+    SupplyPoint, Timestamp,
+};
+
+/// What a party asks to have released.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// The serial on the meter, as the requester knows it.
+    #[schema(value_type = String, example = "E19B762798")]
+    pub meter_serial: MeterSerial,
+    /// Seal to this key of the requester; to its newest active one if none is named.
+    #[schema(value_type = Option<String>)]
+    pub key_id: Option<KeyId>,
+    /// Only this component; both if none is named.
+    #[schema(value_type = Option<String>, example = "read")]
+    pub component: Option<Component>,
+}
+
+/// A release on its way out.
+#[derive(Debug)]
+pub struct Released {
+    /// What the answer says about it.
+    pub body: serde_json::Value,
+    /// The release as `envelope::Release` writes it: the same bytes at each delivery.
+    pub release: Vec<u8>,
+    /// Proof that it was recorded first.
+    pub receipt: Receipt,
+}
+
+impl Escrow {
+    /// Releases the package of a handover to its gaining supplier.
+    pub async fn release(
+        &self,
+        caller: Caller,
+        idempotency: Idempotency,
+        handover: HandoverId,
+        request: ReleaseRequest,
+    ) -> Result<Released, Failure> {
+        let Some(supply_point) = self.shared.store.supply_point_of(handover).await? else {
+            self.shared.decoy()?;
+            return Err(Failure::refused(Code::NotFound));
+        };
+        let ask = Ask {
+            handover: Some(handover),
+            supply_point,
+            request,
+        };
+        self.release_for(caller, idempotency, ask).await
+    }
+
+    /// Gives a registered supplier the keys of its own meter back.
+    pub async fn recover(
+        &self,
+        caller: Caller,
+        idempotency: Idempotency,
+        supply_point: SupplyPoint,
+        request: ReleaseRequest,
+    ) -> Result<Released, Failure> {
+        let ask = Ask {
+            handover: None,
+            supply_point,
+            request,
+        };
+        self.release_for(caller, idempotency, ask).await
+    }
+
+    async fn release_for(
+        &self,
+        caller: Caller,
+        idempotency: Idempotency,
+        ask: Ask,
+    ) -> Result<Released, Failure> {
+        let party = caller.party()?.clone();
+        let now = self.shared.clock.now();
+        let limit = self.shared.rules.load().terms.refusals_per_minute;
+        if self.shared.quota.exhausted(party.as_str(), limit, now) {
+            self.shared
+                .quota
+                .count(party.as_str(), Code::RateLimited, now);
+            return Err(Failure::refused(Code::RateLimited));
+        }
+        for _ in 0..MAX_ATTEMPTS {
+            let facts = self
+                .shared
+                .facts(|needs| {
+                    needs.supply_points.insert(ask.supply_point.clone());
+                })
+                .await?;
+            let prepared = self.shared.prepare(&party, &ask, &facts).await?;
+            let release = prepared.as_ref().map(|prepared| prepared.release.clone());
+            let settled = self
+                .sequencer
+                .submit(Submission {
+                    caller: caller.clone(),
+                    idempotency: Some(idempotency.clone()),
+                    command: Box::new(Hand {
+                        ask: ask.clone(),
+                        prepared,
+                    }),
+                })
+                .await;
+            match settled {
+                Ok(Settled::Stale) => {}
+                Ok(Settled::Answer(answer)) => {
+                    let (Some(release), Some(receipt)) = (release, answer.receipt) else {
+                        return Err(Failure::Broken("a release without its bytes".to_owned()));
+                    };
+                    return Ok(Released {
+                        body: answer.body,
+                        release,
+                        receipt,
+                    });
+                }
+                Err(failure) => {
+                    if let Failure::Refused { .. } = failure {
+                        self.shared.quota.spend(party.as_str(), now);
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Err(Failure::Unavailable(
+            "the facts kept changing while a release was prepared".to_owned(),
+        ))
+    }
+}
+
+/// A release made for the facts as they stood before the transaction.
+struct Prepared {
+    grant: GrantId,
+    key_id: KeyId,
+    granted_at: Timestamp,
+    envelopes: Vec<GrantedEnvelope>,
+    /// Stanzas that are not stored yet, encrypted under their records.
+    stanzas: Vec<(EnvelopeId, Vec<u8>)>,
+    release: Vec<u8>,
+}
+
+impl Shared {
+    /// Makes the release that the facts call for; none if they call for a refusal, after the same work.
+    async fn prepare(
+        &self,
+        party: &PartyId,
+        ask: &Ask,
+        facts: &Facts,
+    ) -> Result<Option<Prepared>, Failure> {
+        let now = self.clock.now();
+        let rules = self.rules.load_full();
+        let assessed = ask.assess(party, facts, &rules.terms, now);
+        let refused = rules.policy.decide_release(&assessed.facts).refusal;
+        let (Some(handover), Some(key), None) = (assessed.handover, &assessed.key, refused) else {
+            self.decoy()?;
+            return Ok(None);
+        };
+        let public = Kem::of_id(key.kem)
+            .and_then(|kem| SealingPublicKey::from_bytes(kem, &key.public_key).ok())
+            .ok_or_else(|| {
+                Failure::Broken(format!("sealing key {} is stored wrong", key.key_id))
+            })?;
+
+        let (grant, granted_at, granted) = match assessed.granted_before(party, &key.key_id) {
+            Some(grant) => (grant.id, grant.granted_at, grant.envelopes.clone()),
+            None => (GrantId::random(&*self.random), now, assessed.granted()),
+        };
+        let mut items = Vec::new();
+        let mut stanzas = Vec::new();
+        for (envelope, shown) in assessed.candidates.iter().zip(&granted) {
+            let (body, stanza, fresh) = self.stanza_for(envelope, party, &public).await?;
+            if let Some(sealed) = fresh {
+                stanzas.push((envelope.id, sealed));
+            }
+            items.push(Item {
+                generation: shown.generation,
+                status: shown.status.as_str().parse().expect("statuses are words"),
+                body,
+                stanza,
+            });
+        }
+        let issue = Issue {
+            grant,
+            handover,
+            recipient: party.clone(),
+            key_id: key.key_id,
+            issued_at: granted_at,
+        };
+        let release = Release::assemble(issue, items)
+            .map_err(|error| Failure::Broken(error.to_string()))?
+            .encode();
+        Ok(Some(Prepared {
+            grant,
+            key_id: key.key_id,
+            granted_at,
+            envelopes: granted,
+            stanzas,
+            release,
+        }))
+    }
+
+    /// The envelope's body and a stanza for the key: the stored one, or a new one to be stored.
+    async fn stanza_for(
+        &self,
+        envelope: &StoredEnvelope,
+        party: &PartyId,
+        key: &SealingPublicKey,
+    ) -> Result<(Body, Stanza, Option<Vec<u8>>), Failure> {
+        let broken = |what: &dyn std::fmt::Display| {
+            Failure::Broken(format!("envelope {}: {what}", envelope.id))
+        };
+        let sealed = self
+            .store
+            .sealed(envelope.id)
+            .await?
+            .ok_or_else(|| broken(&"erased while it was live"))?;
+        let body = Body::decode(&sealed.body).map_err(|error| broken(&error))?;
+        let wrapped = sealed.wrapped_dek.ok_or_else(|| broken(&"no key"))?;
+        let dek = self.unwrap(envelope, &wrapped)?;
+        let record = Kek::of_record(&dek);
+        let address = StanzaAddress {
+            envelope: envelope.id,
+            party: party.clone(),
+            key_id: key.id(),
+        };
+        let context = stanza_context(envelope.id, party, &key.id());
+        if let Some(stored) = self.store.stanza(&address).await? {
+            let bytes = record
+                .open_at_rest(&context, &stored)
+                .map_err(|error| broken(&error))?;
+            let stanza = Stanza::decode(bytes.expose()).map_err(|error| broken(&error))?;
+            return Ok((body, stanza, None));
+        }
+        if envelope.held == Held::Nothing {
+            return Err(Failure::because(
+                Code::RecipientKeyInactive,
+                "the depositor sealed this package to another key only",
+            ));
+        }
+        let recipient = Recipient::Party(party.clone());
+        let stanza = Stanza::seal(&dek, &envelope.header, &recipient, key, &*self.random)
+            .map_err(|error| broken(&error))?;
+        let fresh = record.seal_at_rest(&context, &stanza.encode(), &*self.random);
+        Ok((body, stanza, Some(fresh)))
+    }
+
+    fn unwrap(&self, envelope: &StoredEnvelope, wrapped: &[u8]) -> Result<Dek, Failure> {
+        let epoch = self.custody.epoch(envelope.epoch).ok_or_else(|| {
+            Failure::Broken(format!(
+                "epoch {} is gone while it is in use",
+                envelope.epoch
+            ))
+        })?;
+        let kek_id = epoch.number.to_string();
+        epoch
+            .kek
+            .unwrap_dek(&envelope.wrap_context(&kek_id), wrapped)
+            .map_err(|error| Failure::Broken(format!("envelope {}: {error}", envelope.id)))
+    }
+
+    /// Seals to the escrow's own key and throws it away, so that a refusal takes the work of a release.
+    fn decoy(&self) -> Result<(), Failure> {
+        let Some(own) = self.custody.sealing_keys().first() else {
+            return Ok(());
+        };
+        let dek = Dek::random(&*self.random);
+        Stanza::seal(
+            &dek,
+            &Digest([0; 32]),
+            &Recipient::Escrow,
+            own.public(),
+            &*self.random,
+        )
+        .map(drop)
+        .map_err(|error| Failure::Broken(error.to_string()))
+    }
+}
+
+struct Hand {
+    ask: Ask,
+    prepared: Option<Prepared>,
+}
+
+impl Command for Hand {
+    fn needs(&self, needs: &mut Needs) {
+        needs.supply_points.insert(self.ask.supply_point.clone());
+    }
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let party = caller.identity.id.clone();
+        let rules = ledger.rules;
+        let assessed = self
+            .ask
+            .assess(&party, &ledger.facts, &rules.terms, ledger.now);
+        let decision = rules.policy.decide_release(&assessed.facts);
+        let (Some(handover), None, Some(key)) =
+            (assessed.handover, decision.refusal, &assessed.key)
+        else {
+            return self.refuse(&decision, assessed.involved, caller, ledger);
+        };
+        let Some(prepared) = self.prepared.take() else {
+            return Verdict::Stale;
+        };
+        let same = prepared.key_id == key.key_id
+            && prepared
+                .envelopes
+                .iter()
+                .map(|e| e.id)
+                .eq(assessed.candidates.iter().map(|e| e.id));
+        if !same {
+            return Verdict::Stale;
+        }
+        let known = assessed.granted_before(&party, &prepared.key_id).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|grant| grant.id != prepared.grant)
+        {
+            // Somebody with the same rights was faster: its bytes are the ones to hand out.
+            return Verdict::Stale;
+        }
+        let release = Digest::of(&prepared.release);
+        if known.as_ref().is_some_and(|grant| grant.release != release) {
+            return Verdict::Refused(Failure::Broken(format!(
+                "grant {} would be delivered with other bytes than before",
+                prepared.grant
+            )));
+        }
+        let kind = match known {
+            Some(_) => "release.delivered",
+            None => "release.granted",
+        };
+        let act = Act::of(kind, caller)
+            .about(&self.ask.supply_point)
+            .shows("policies", json!(decision.policies))
+            .shows("policy", rules.policy.digest().to_string());
+        let entry = ledger
+            .append(describe(act, &assessed, &prepared).shows("release", release.to_string()));
+        let grant = known.unwrap_or_else(|| {
+            let grant = Grant {
+                id: prepared.grant,
+                handover,
+                supply_point: self.ask.supply_point.clone(),
+                party,
+                key_id: prepared.key_id,
+                granted_at: prepared.granted_at,
+                envelopes: prepared.envelopes,
+                release,
+                entry,
+            };
+            self.record(&grant, prepared.stanzas, ledger);
+            grant
+        });
+        Verdict::Done {
+            answer: json!({
+                "handover": handover,
+                "grant": grant.id,
+                "granted_at": grant.granted_at,
+                "key_id": grant.key_id,
+                "release_digest": release,
+                "late": assessed.late,
+                "gaps": assessed.gaps(),
+            }),
+            entry: Some(entry),
+        }
+    }
+}
+
+impl Hand {
+    fn refuse(
+        &self,
+        decision: &Decision,
+        involved: bool,
+        caller: &Caller,
+        ledger: &mut Ledger<'_>,
+    ) -> Verdict {
+        let code = decision.refusal.unwrap_or(Code::NotFound);
+        ledger.append(
+            Act::of("release.refused", caller)
+                .about(&self.ask.supply_point)
+                .refused(code)
+                .shows("policies", json!(decision.policies))
+                .shows("policy", ledger.rules.policy.digest().to_string())
+                .hides("handover", json!(self.ask.handover))
+                .hides("meter", self.ask.request.meter_serial.normalised()),
+        );
+        Verdict::Refused(Failure::refused(if involved {
+            code
+        } else {
+            Code::NotFound
+        }))
+    }
+
+    /// Stores a new grant and its stanzas, and moves the handover.
+    fn record(&self, grant: &Grant, stanzas: Vec<(EnvelopeId, Vec<u8>)>, ledger: &mut Ledger<'_>) {
+        for (envelope, sealed) in stanzas {
+            ledger
+                .changes
+                .stanzas
+                .push((envelope, grant.party.clone(), grant.key_id, sealed));
+        }
+        ledger
+            .point_mut(&self.ask.supply_point)
+            .grants
+            .push(grant.clone());
+        ledger.changes.grants.push(grant.clone());
+        if let Some(id) = self.ask.handover {
+            advance(&self.ask.supply_point, id, ledger);
+        }
+    }
+}
+
+/// What the entry of a release says of it.
+fn describe<'a>(act: Act<'a>, assessed: &Assessed, prepared: &Prepared) -> Act<'a> {
+    let recovery = assessed.facts.purpose == Purpose::Recovery;
+    act.shows("grant", prepared.grant.to_string())
+        .shows("key_id", prepared.key_id.to_string())
+        .shows("late", assessed.late)
+        .shows("partial", !assessed.gaps().is_empty())
+        .shows("recovery", recovery)
+        .hides("handover", json!(assessed.handover))
+        .hides("envelopes", json!(prepared.envelopes))
+        .hides("evidence", assessed.evidence.clone())
+}
+
+/// The handover is released now; earlier ones that nobody finished are superseded by it.
+fn advance(supply_point: &SupplyPoint, id: HandoverId, ledger: &mut Ledger<'_>) {
+    let handovers = ledger.point(supply_point).handovers.clone();
+    let Some(released) = handovers.iter().find(|h| h.id == id).cloned() else {
+        return;
+    };
+    for earlier in handovers {
+        if earlier.effective_at < released.effective_at
+            && let Ok(state) = crate::handover::next(earlier.state, Event::RegistrationSuperseded)
+            && state != earlier.state
+        {
+            ledger.put_handover(Handover { state, ..earlier });
+        }
+    }
+    if let Ok(state) = crate::handover::next(released.state, Event::Granted)
+        && (state != released.state || released.released_at.is_none())
+    {
+        ledger.put_handover(Handover {
+            state,
+            released_at: released.released_at.or(Some(ledger.now)),
+            ..released
+        });
+    }
+}
+
+/// How often a release is prepared anew when the facts change underneath it.
+const MAX_ATTEMPTS: usize = 3;

@@ -1,0 +1,273 @@
+//! Derives what checks 5 to 11 of a release need from stored evidence: nothing is taken from a front end's word.
+
+use serde_json::{Value, json};
+
+use super::ReleaseRequest;
+use crate::handover::{Registration, Terms, Window, standing, supplier_at};
+use crate::policy::{Purpose, ReleaseFacts, Standing};
+use crate::store::{
+    Directory, Facts, Grant, GrantedEnvelope, Handover, ReadState, SealingKey, StoredEnvelope,
+    SupplyPointFacts,
+};
+use crate::types::{
+    Component, HandoverId, KeyId, MeterSerial, PartyId, Role, SupplyPoint, Timestamp,
+};
+
+/// What is asked, by whomever.
+#[derive(Clone)]
+pub(super) struct Ask {
+    /// The handover whose package is asked for; none to get one's own keys back.
+    pub(super) handover: Option<HandoverId>,
+    pub(super) supply_point: SupplyPoint,
+    pub(super) request: ReleaseRequest,
+}
+
+/// What the facts say about an ask.
+pub(super) struct Assessed {
+    pub(super) facts: ReleaseFacts,
+    /// Under which handover a grant is given.
+    pub(super) handover: Option<HandoverId>,
+    /// Whether the requester may see why it was refused.
+    pub(super) involved: bool,
+    /// What would be released, newest first.
+    pub(super) candidates: Vec<StoredEnvelope>,
+    /// Grants given before.
+    pub(super) grants: Vec<Grant>,
+    /// The key to seal to.
+    pub(super) key: Option<SealingKey>,
+    /// Whether the losing supplier's package came after the supply start.
+    pub(super) late: bool,
+    /// The registration that the decision rests on.
+    pub(super) evidence: Value,
+}
+
+impl Ask {
+    /// Looks everything up as it stands in `facts`.
+    pub(super) fn assess(
+        &self,
+        party: &PartyId,
+        facts: &Facts,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Assessed {
+        let unknown = SupplyPointFacts::default();
+        let point = facts
+            .supply_points
+            .get(&self.supply_point)
+            .unwrap_or(&unknown);
+        let directory = &*facts.directory;
+        let handover = self
+            .handover
+            .and_then(|id| point.handovers.iter().find(|h| h.id == id));
+        let registration = match self.handover {
+            Some(_) => handover.and_then(|h| registration_of(point, h)),
+            None => supplier_at(&point.registrations, now),
+        };
+        let registered = registration.and_then(|r| holder(directory, r, now));
+        let (component, candidates) = self.candidates(point);
+        let exists = !candidates.is_empty();
+        let matching: Vec<_> = candidates
+            .into_iter()
+            .filter(|envelope| envelope.serial == self.request.meter_serial)
+            .collect();
+        let key = match &self.request.key_id {
+            Some(id) => directory.key(party, id),
+            None => directory.active_key(party, now),
+        };
+        let window = registration.and_then(|r| r.supply_start_date).map_or(
+            Window {
+                opens_at: Timestamp::from_millis(u64::MAX),
+                closes_at: Timestamp::default(),
+            },
+            |date| terms.window(date),
+        );
+        let meter = registration.and_then(|r| r.meter.as_ref());
+        let facts = ReleaseFacts {
+            purpose: match self.handover {
+                Some(_) => Purpose::Handover,
+                None => Purpose::Recovery,
+            },
+            requester: party.clone(),
+            requester_live: directory.is_live(party),
+            component,
+            package_exists: exists,
+            depositor_allowed: matching
+                .iter()
+                .all(|envelope| may_have_deposited(envelope, point, directory)),
+            registered: registered.cloned(),
+            standing: registration.map_or(Standing::NotSecured, |r| {
+                stands(&point.registrations, r, now)
+            }),
+            feed_fresh: now.since(facts.head.feed_at) <= terms.feed_staleness(),
+            now,
+            window_opens_at: window.opens_at,
+            window_closes_at: window.closes_at,
+            serial_agrees: !matching.is_empty() || !exists,
+            registered_meter_agrees: meter.is_none_or(|m| *m == self.request.meter_serial),
+            key_active: key.is_some_and(|key| key.active_at(now)),
+            key_owner: key.map(|key| key.party.clone()),
+            over_threshold: false,
+            read_disputed: handover.is_some_and(|h| matches!(h.read, ReadState::Disputed { .. })),
+            dispute_holds: terms.dispute_holds_credentials,
+            on_hold: false,
+        };
+        Assessed {
+            handover: match self.handover {
+                Some(_) => handover.map(|h| h.id),
+                None => {
+                    registration.map(|r| HandoverId::of(&self.supply_point, &r.registration_id))
+                }
+            },
+            involved: match self.handover {
+                Some(_) => handover.is_some_and(|h| h.involves(party)),
+                None => facts.registered.as_ref() == Some(party),
+            },
+            late: handover.is_some_and(|h| h.deposited_at.is_some_and(|at| at > h.effective_at)),
+            grants: point.grants.clone(),
+            key: key.cloned(),
+            evidence: registration.map_or(Value::Null, evidence),
+            candidates: matching,
+            facts,
+        }
+    }
+
+    /// Everything that the meter may hold, newest first, and the closing reads; and which component decides.
+    fn candidates(&self, point: &SupplyPointFacts) -> (Component, Vec<StoredEnvelope>) {
+        let of = |component| {
+            let mut live: Vec<_> = point
+                .envelopes
+                .iter()
+                .filter(|e| e.component == component && e.status.is_live())
+                .filter(|e| component == Component::Credentials || e.handover == self.handover)
+                .cloned()
+                .collect();
+            live.sort_by_key(|e| std::cmp::Reverse(e.generation));
+            live
+        };
+        match self.request.component {
+            Some(component) => (component, of(component)),
+            None => {
+                let mut credentials = of(Component::Credentials);
+                if !credentials.is_empty() {
+                    credentials.extend(of(Component::Read));
+                }
+                (Component::Credentials, credentials)
+            }
+        }
+    }
+}
+
+impl Assessed {
+    /// What a grant for these candidates holds.
+    pub(super) fn granted(&self) -> Vec<GrantedEnvelope> {
+        let granted = self.candidates.iter().map(|envelope| GrantedEnvelope {
+            id: envelope.id,
+            generation: envelope.generation,
+            status: envelope.status,
+        });
+        granted.collect()
+    }
+
+    /// The grant of exactly these candidates, to this party, sealed to this key.
+    pub(super) fn granted_before(&self, party: &PartyId, key: &KeyId) -> Option<&Grant> {
+        self.grants.iter().find(|grant| {
+            Some(grant.handover) == self.handover
+                && grant.party == *party
+                && grant.key_id == *key
+                && grant
+                    .envelopes
+                    .iter()
+                    .map(|granted| granted.id)
+                    .eq(self.candidates.iter().map(|envelope| envelope.id))
+        })
+    }
+
+    /// What the taker of the newest credentials will miss.
+    pub(super) fn gaps(&self) -> Vec<String> {
+        let credentials = |e: &&StoredEnvelope| e.component == Component::Credentials;
+        let newest = self.candidates.iter().find(credentials);
+        newest.map(|e| e.gaps.clone()).unwrap_or_default()
+    }
+}
+
+/// The registration behind a handover.
+pub(super) fn registration_of<'p>(
+    point: &'p SupplyPointFacts,
+    handover: &Handover,
+) -> Option<&'p Registration> {
+    point
+        .registrations
+        .iter()
+        .find(|r| r.registration_id == handover.registration_id)
+}
+
+/// Who holds the registration's MPID: from its start on, or now if it has started.
+pub(super) fn holder<'d>(
+    directory: &'d Directory,
+    registration: &Registration,
+    now: Timestamp,
+) -> Option<&'d PartyId> {
+    let at = registration.effective_at()?.max(now);
+    directory.holder(registration.supplier?, Role::Supplier, at)
+}
+
+/// Who is registered at a supply point at an instant, if it takes part.
+pub(super) fn registered_at(
+    point: &SupplyPointFacts,
+    directory: &Directory,
+    at: Timestamp,
+) -> Option<PartyId> {
+    let registration = supplier_at(&point.registrations, at)?;
+    directory
+        .holder(registration.supplier?, Role::Supplier, at)
+        .cloned()
+}
+
+/// Whether the depositor was registered when it deposited, or lost this very handover, or was granted the keys.
+fn may_have_deposited(
+    envelope: &StoredEnvelope,
+    point: &SupplyPointFacts,
+    directory: &Directory,
+) -> bool {
+    let depositor = &envelope.depositor;
+    let lost = point
+        .handovers
+        .iter()
+        .any(|h| Some(h.id) == envelope.handover && h.losing_party.as_ref() == Some(depositor));
+    let granted = point.grants.iter().any(|grant| grant.party == *depositor);
+    lost || granted
+        || registered_at(point, directory, envelope.deposited_at).as_ref() == Some(depositor)
+}
+
+fn stands(all: &[Registration], registration: &Registration, now: Timestamp) -> Standing {
+    use crate::handover::Standing as Stands;
+    match standing(all, registration, now) {
+        Stands::Secured => Standing::Secured,
+        Stands::NotSecured => Standing::NotSecured,
+        Stands::Withdrawn => Standing::Withdrawn,
+        Stands::Annulled => Standing::Annulled,
+        Stands::Superseded => Standing::Superseded,
+    }
+}
+
+fn evidence(registration: &Registration) -> Value {
+    json!({
+        "registration": registration.registration_id,
+        "version": registration.version,
+        "status": registration.status,
+        "supplier": registration.supplier,
+        "supply_start_date": registration.supply_start_date,
+        "source": registration.source,
+        "event": registration.event_id,
+    })
+}
+
+/// The meter that a party must name, as the newest live deposit has it.
+pub(super) fn serial_of(point: &SupplyPointFacts) -> Option<&MeterSerial> {
+    point
+        .envelopes
+        .iter()
+        .filter(|e| e.component == Component::Credentials && e.status.is_live())
+        .max_by_key(|e| e.generation)
+        .map(|e| &e.serial)
+}

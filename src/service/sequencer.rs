@@ -1,0 +1,340 @@
+//! One task per process that takes whatever is queued, decides it in order inside one transaction, and answers only
+//! when the commit is known: natural group commit, without a timer.
+//!
+//! INVARIANT: nothing is signed, sent or released before the entry that records it is durable.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::anchor::Anchor;
+use super::ledger::{Growth, Ledger};
+use super::receipt::Receipt;
+use super::{Caller, Failure, Shared};
+use crate::store::{IdempotentAnswer, Needs, StoreError};
+use crate::tlog::{self, Checkpoint, Note, ProofPlan};
+use crate::types::{Code, Digest};
+
+/// A use case's part inside the transaction: says what it must know, and decides on it.
+pub(super) trait Command: Send {
+    /// Names what has to be read.
+    fn needs(&self, needs: &mut Needs);
+
+    /// Decides over facts that nobody can change before the commit.
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict;
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Done, or done before: the answer, and the entry that records it, if anything was recorded.
+    Done {
+        answer: serde_json::Value,
+        entry: Option<u64>,
+    },
+    /// Refused; the requester sees this.
+    Refused(Failure),
+    /// What was prepared outside the transaction no longer fits: prepare again.
+    Stale,
+}
+
+/// One request on its way to the log.
+pub(super) struct Submission {
+    pub(super) caller: Caller,
+    pub(super) idempotency: Option<Idempotency>,
+    pub(super) command: Box<dyn Command>,
+}
+
+/// The key that the client chose for its request, and what the request was.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// 1 to 128 printable characters, unique within the party.
+    pub key: String,
+    /// Digest of the request's content.
+    pub request: Digest,
+    /// Whether a repetition is answered from memory, or decided again (releases are).
+    pub repeat: Repeat,
+}
+
+/// How a repeated request is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Repeat {
+    /// With the answer given before.
+    Answer,
+    /// By deciding again.
+    Decide,
+}
+
+/// An answer with its receipt.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the use case answers.
+    pub body: serde_json::Value,
+    /// The proof that it is in the log.
+    pub receipt: Option<Receipt>,
+}
+
+/// What the waiter is told.
+pub(super) enum Settled {
+    Answer(Answer),
+    Stale,
+}
+
+/// The queue to the sequencer.
+#[derive(Clone)]
+pub(super) struct Sequencer {
+    queue: mpsc::Sender<Job>,
+}
+
+struct Job {
+    submission: Submission,
+    waiter: oneshot::Sender<Result<Settled, Failure>>,
+}
+
+impl Sequencer {
+    /// Starts the task. It ends when the last handle is gone.
+    pub(super) fn start(shared: Arc<Shared>, anchor: Anchor) -> Self {
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED);
+        let worker = Worker { shared, anchor };
+        tokio::spawn(worker.run(jobs));
+        Self { queue }
+    }
+
+    /// Hands a submission in and waits until its fate is durable.
+    pub(super) async fn submit(&self, submission: Submission) -> Result<Settled, Failure> {
+        let (waiter, settled) = oneshot::channel();
+        let gone = || Failure::Unavailable("the sequencer has stopped".to_owned());
+        self.queue
+            .send(Job { submission, waiter })
+            .await
+            .map_err(|_| gone())?;
+        settled.await.map_err(|_| gone())?
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    anchor: Anchor,
+}
+
+impl Worker {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while jobs.recv_many(&mut batch, MAX_BATCH).await > 0 {
+            let (mut submissions, waiters): (Vec<_>, Vec<_>) = batch
+                .drain(..)
+                .map(|job| (job.submission, job.waiter))
+                .unzip();
+            match self.settle(&mut submissions).await {
+                Ok(results) => {
+                    for (waiter, result) in waiters.into_iter().zip(results) {
+                        // A client that has gone away does not change what was committed.
+                        let _ = waiter.send(result);
+                    }
+                }
+                Err(failure) => {
+                    tracing::error!(error = %failure, "a batch was not committed");
+                    for waiter in waiters {
+                        let _ = waiter.send(Err(failure.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decides, commits, anchors, signs: in this order.
+    async fn settle(
+        &mut self,
+        submissions: &mut [Submission],
+    ) -> Result<Vec<Result<Settled, Failure>>, Failure> {
+        self.shared.fence.check()?;
+        let now = self.shared.clock.now();
+        let needs = needs_of(submissions);
+        let rules = self.shared.rules.load_full();
+        let shared = Arc::clone(&self.shared);
+        let committed = shared
+            .store
+            .commit_batch(&needs, |facts| {
+                let behind = facts.head.last_at.since(now);
+                let mut ledger = Ledger::new(facts, now, &rules, &shared.custody, &*shared.random);
+                let verdicts: Vec<Verdict> = if behind > MAX_CLOCK_BACK {
+                    submissions
+                        .iter()
+                        .map(|_| refused(Code::ClockBack))
+                        .collect()
+                } else {
+                    submissions
+                        .iter_mut()
+                        .map(|submission| decide(submission, &mut ledger))
+                        .collect()
+                };
+                let (changes, growth) = ledger.finish();
+                (changes, (verdicts, growth, behind))
+            })
+            .await;
+        let (verdicts, growth, behind) = match committed {
+            Ok(committed) => committed,
+            Err(StoreError::HeadMoved) => {
+                self.shared
+                    .fence
+                    .raise("another process writes this database");
+                return Err(Failure::refused(Code::Fenced));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if behind > CLOCK_ALARM {
+            metrics::counter!("cos_escrow_clock_back_total").increment(1);
+            tracing::warn!(
+                behind_ms = u64::try_from(behind.as_millis()).unwrap_or(u64::MAX),
+                "the clock went back"
+            );
+        }
+
+        // ORDER: a crash here leaves a durable batch whose answers were not sent; the clients ask again. A crash
+        // between anchor and answer does the same. Signing before the anchor could show a head that a restored
+        // database contradicts without anybody noticing.
+        if !growth.entries.is_empty() {
+            self.anchor.advance(growth.head).await?;
+        }
+        let note = Checkpoint::sign(growth.head, &self.shared.log_key);
+        let mut results = Vec::with_capacity(verdicts.len());
+        for verdict in verdicts {
+            results.push(match verdict {
+                Verdict::Done { answer, entry } => {
+                    let receipt = self.receipt(entry, &growth, &note).await;
+                    receipt.map(|receipt| {
+                        Settled::Answer(Answer {
+                            body: answer,
+                            receipt,
+                        })
+                    })
+                }
+                Verdict::Refused(failure) => Err(failure),
+                Verdict::Stale => Ok(Settled::Stale),
+            });
+        }
+        Ok(results)
+    }
+
+    async fn receipt(
+        &self,
+        entry: Option<u64>,
+        growth: &Growth,
+        note: &Note,
+    ) -> Result<Option<Receipt>, Failure> {
+        let Some(index) = entry else {
+            return Ok(None);
+        };
+        let Some(appended) = growth.entries.iter().find(|e| e.index == index) else {
+            // An answer given before: its entry is older than the batch.
+            let receipt = self
+                .shared
+                .receipt_at(index, growth.head.size, note)
+                .await?;
+            return Ok(Some(receipt));
+        };
+        let hashes = ProofPlan::inclusion(index, growth.head.size)
+            .map_err(|error| Failure::Broken(error.to_string()))?
+            .assemble(|node| growth.nodes.get(&node).copied())
+            .map_err(|error| Failure::Broken(error.to_string()))?;
+        Ok(Some(Receipt {
+            index,
+            leaf: appended.leaf.clone(),
+            disclosures: appended.disclosures.clone(),
+            proof: tlog::Receipt::new(index, hashes, note.clone()).to_string(),
+        }))
+    }
+}
+
+fn needs_of(submissions: &[Submission]) -> Needs {
+    let mut needs = Needs::default();
+    for submission in submissions {
+        let caller = &submission.caller.identity;
+        needs.actors.insert(caller.to_string());
+        needs.scopes.insert(caller.to_string());
+        if let Some(idempotency) = &submission.idempotency {
+            needs
+                .idempotency
+                .insert((caller.id.clone(), idempotency.key.clone()));
+        }
+        submission.command.needs(&mut needs);
+    }
+    let points: Vec<String> = needs
+        .supply_points
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    needs.scopes.extend(points);
+    needs
+}
+
+fn decide(submission: &mut Submission, ledger: &mut Ledger<'_>) -> Verdict {
+    let caller = &submission.caller;
+    if let Some(refusal) = not_live(caller, ledger) {
+        return refusal;
+    }
+    if let Some(idempotency) = &submission.idempotency
+        && let Some(before) = ledger.answered(&caller.identity.id, &idempotency.key)
+    {
+        if before.request != idempotency.request {
+            return refused(Code::IdempotencyKeyReused);
+        }
+        if idempotency.repeat == Repeat::Answer {
+            return match serde_json::from_str(&before.answer) {
+                Ok(answer) => Verdict::Done {
+                    answer,
+                    entry: Some(before.entry),
+                },
+                Err(error) => Verdict::Refused(Failure::Broken(error.to_string())),
+            };
+        }
+    }
+    let verdict = submission.command.decide(caller, ledger);
+    if let (
+        Some(idempotency),
+        Verdict::Done {
+            answer,
+            entry: Some(entry),
+        },
+    ) = (&submission.idempotency, &verdict)
+        && ledger
+            .answered(&caller.identity.id, &idempotency.key)
+            .is_none()
+    {
+        let answer = IdempotentAnswer {
+            request: idempotency.request,
+            created_at: ledger.now,
+            entry: *entry,
+            answer: answer.to_string(),
+        };
+        ledger.remember(caller.identity.id.clone(), idempotency.key.clone(), answer);
+    }
+    verdict
+}
+
+/// Check 2: a party that is suspended, or gone, does nothing.
+fn not_live(caller: &Caller, ledger: &Ledger<'_>) -> Option<Verdict> {
+    if caller.identity.kind != crate::identity::Kind::Party {
+        return None;
+    }
+    match ledger.facts.directory.party(&caller.identity.id) {
+        None => Some(refused(Code::PartyUnknown)),
+        Some(_) if !ledger.facts.directory.is_live(&caller.identity.id) => {
+            Some(refused(Code::PartySuspended))
+        }
+        Some(_) => None,
+    }
+}
+
+fn refused(code: Code) -> Verdict {
+    Verdict::Refused(Failure::refused(code))
+}
+
+/// Requests that wait; more wait at the listener.
+const MAX_QUEUED: usize = 4_096;
+/// Requests that are committed together.
+const MAX_BATCH: usize = 512;
+/// A clock this far behind the newest entry is an alarm.
+const CLOCK_ALARM: std::time::Duration = std::time::Duration::from_secs(1);
+/// A clock this far behind the newest entry stops the service from deciding anything that depends on time.
+const MAX_CLOCK_BACK: std::time::Duration = std::time::Duration::from_secs(300);

@@ -1,0 +1,293 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Directory;
+use crate::handover::{GenerationStatus, Registration, State};
+use crate::types::{
+    Component, Digest, EnvelopeId, GrantId, HandoverId, KeyId, MeterSerial, Mpid, PartyId,
+    RegistrationId, SupplyPoint, SupplyStartDate, Timestamp,
+};
+
+/// What a batch knows, as it stands inside the transaction. Deciding changes it in place, so that each request sees
+/// what the ones before it in the batch did.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The end of the log.
+    pub head: Head,
+    /// Who takes part.
+    pub directory: Arc<Directory>,
+    /// The supply points that were asked for, known or not.
+    pub supply_points: BTreeMap<SupplyPoint, SupplyPointFacts>,
+    /// Answers given before under the idempotency keys that were asked for.
+    pub idempotency: BTreeMap<(PartyId, String), IdempotentAnswer>,
+    /// Length and last entry of each actor's chain.
+    pub actors: BTreeMap<String, (u64, u64)>,
+    /// Those of the asked registration events that were seen before.
+    pub known_events: BTreeSet<(String, String)>,
+    /// Those of the asked envelope ids that were used before.
+    pub known_envelopes: BTreeSet<EnvelopeId>,
+    /// The wrapped disclosure keys of the asked scopes.
+    pub disclosure_keys: BTreeMap<String, Vec<u8>>,
+}
+
+/// The end of the log, and what else changes with every batch.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Head {
+    /// How many entries there are.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: [u8; 32],
+    /// The tree's frontier, as `tlog::Frontier` writes it.
+    pub frontier: Vec<u8>,
+    /// When the newest entry was made.
+    pub last_at: Timestamp,
+    /// Grows with every change of the directory.
+    pub directory_epoch: u64,
+    /// When the registration feed last said something.
+    pub feed_at: Timestamp,
+}
+
+/// All that is known of one supply point.
+#[derive(Clone, Debug, Default)]
+pub struct SupplyPointFacts {
+    /// The newest version of each registration.
+    pub registrations: Vec<Registration>,
+    /// Every change of supplier.
+    pub handovers: Vec<Handover>,
+    /// Every envelope, without its body.
+    pub envelopes: Vec<StoredEnvelope>,
+    /// Every grant.
+    pub grants: Vec<Grant>,
+    /// The newest statement about the meter.
+    pub meter: Option<Meter>,
+}
+
+/// One change of supplier at one supply point.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Handover {
+    /// Its id, a function of supply point and registration.
+    pub id: HandoverId,
+    /// Where.
+    pub supply_point: SupplyPoint,
+    /// The registration that causes it.
+    pub registration_id: RegistrationId,
+    /// From which date the gaining supplier supplies.
+    pub supply_start_date: SupplyStartDate,
+    /// The instant of that date.
+    pub effective_at: Timestamp,
+    /// Who supplies until then, if known.
+    pub losing_party: Option<PartyId>,
+    /// Its MPID.
+    pub losing_mpid: Option<Mpid>,
+    /// Who supplies from then on, if it takes part.
+    pub gaining_party: Option<PartyId>,
+    /// Its MPID.
+    pub gaining_mpid: Mpid,
+    /// Where it stands.
+    pub state: State,
+    /// Grows with every change: the strong ETag.
+    pub version: u64,
+    /// When the registration was first heard of.
+    pub opened_at: Timestamp,
+    /// When the losing supplier's package came.
+    pub deposited_at: Option<Timestamp>,
+    /// When the package was first released.
+    pub released_at: Option<Timestamp>,
+    /// When the gaining supplier confirmed, and with what outcome.
+    pub confirmed_at: Option<Timestamp>,
+    /// The confirmed outcome.
+    pub outcome: Option<String>,
+    /// Whether the closing read is agreed.
+    pub read: ReadState,
+    /// Whether it gives back a supply point that was switched in error.
+    pub erroneous_return: bool,
+}
+
+impl Handover {
+    /// Whether `party` is one of the two suppliers.
+    pub fn involves(&self, party: &PartyId) -> bool {
+        self.losing_party.as_ref() == Some(party) || self.gaining_party.as_ref() == Some(party)
+    }
+}
+
+/// Whether the two suppliers use the same closing read.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ReadState {
+    /// Nobody has said anything about it.
+    #[default]
+    Open,
+    /// The gaining supplier accepts the losing supplier's read.
+    Accepted {
+        /// Commitment of the read that both use.
+        commitment: Digest,
+    },
+    /// The gaining supplier has deposited another read.
+    Disputed {
+        /// Commitment of the gaining supplier's read.
+        commitment: Digest,
+    },
+}
+
+/// Why a generation was deposited.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// By the registered supplier, with no switch in sight.
+    Standing,
+    /// By the losing supplier of a handover.
+    Losing,
+    /// By the gaining supplier, before it changes the meter.
+    WriteAhead,
+    /// By the gaining supplier, its own closing read.
+    GainingRead,
+}
+
+/// Which key of an envelope the service holds.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Held {
+    /// The data key: it can be sealed to whoever is registered.
+    DataKey,
+    /// None that opens it: the depositor sealed it to the gaining supplier alone.
+    Nothing,
+}
+
+/// How sure it is who deposited.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attribution {
+    /// Signed by the depositor's signing leaf.
+    Signed,
+    /// Only by the TLS connection it came through.
+    MtlsOnly,
+}
+
+/// An envelope without its body.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StoredEnvelope {
+    /// The depositor's random id.
+    pub id: EnvelopeId,
+    /// Where.
+    pub supply_point: SupplyPoint,
+    /// What is in it.
+    pub component: Component,
+    /// Generation of the credentials at this supply point; reads are numbered too.
+    pub generation: u32,
+    /// Where it stands.
+    pub status: GenerationStatus,
+    /// For which handover it was deposited, if for one.
+    pub handover: Option<HandoverId>,
+    /// Who deposited it.
+    pub depositor: PartyId,
+    /// When.
+    pub deposited_at: Timestamp,
+    /// Why.
+    pub origin: Origin,
+    /// How sure it is who did.
+    pub attribution: Attribution,
+    /// The meter's serial, normalised.
+    pub serial: MeterSerial,
+    /// Short names of the fields that are present.
+    pub inventory: Vec<String>,
+    /// Short names of the fields that a taker would miss.
+    pub gaps: Vec<String>,
+    /// Digest of the header.
+    pub header: Digest,
+    /// Digest of the body, as entries name it.
+    pub body: Digest,
+    /// Salted commitment of the closing read.
+    pub read_commitment: Option<Digest>,
+    /// Which epoch's key wraps the data key.
+    pub epoch: u32,
+    /// Whether the service holds the data key; if not, only the recipients that the depositor chose can open it, and
+    /// what is wrapped is a key for what is stored beside it.
+    pub held: Held,
+    /// Keys that the depositor itself sealed the data key to.
+    pub sealed_to: Vec<(PartyId, KeyId)>,
+}
+
+/// One permission to have a set of envelopes, sealed to one key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Grant {
+    /// Its id.
+    pub id: GrantId,
+    /// The handover it was given for.
+    pub handover: HandoverId,
+    /// Where.
+    pub supply_point: SupplyPoint,
+    /// To whom.
+    pub party: PartyId,
+    /// Sealed to this key.
+    pub key_id: KeyId,
+    /// When it was first given.
+    pub granted_at: Timestamp,
+    /// What it holds, in the order of the release.
+    pub envelopes: Vec<GrantedEnvelope>,
+    /// Digest of the release as handed out.
+    pub release: Digest,
+    /// The entry that records it.
+    pub entry: u64,
+}
+
+/// One envelope of a grant, as it was when granted: a repeated delivery must be the same bytes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GrantedEnvelope {
+    /// Which.
+    pub id: EnvelopeId,
+    /// Its generation.
+    pub generation: u32,
+    /// Its status then.
+    pub status: GenerationStatus,
+}
+
+impl Grant {
+    /// Digest of the set of envelopes: with handover, party and key it makes the grant unique.
+    pub fn envelopes_digest(envelopes: &[GrantedEnvelope]) -> Digest {
+        let ids: Vec<&[u8]> = envelopes
+            .iter()
+            .map(|granted| granted.id.as_bytes().as_slice())
+            .collect();
+        Digest::of_pieces(&ids)
+    }
+}
+
+/// What a registered supplier says of its meter.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Meter {
+    /// Where.
+    pub supply_point: SupplyPoint,
+    /// Grows with each statement.
+    pub version: u64,
+    /// When it was said.
+    pub recorded_at: Timestamp,
+    /// By whom.
+    pub recorded_by: PartyId,
+    /// Whether it works as a smart or advanced meter.
+    pub smart: bool,
+    /// Its class, as the industry codes it.
+    pub class: Option<String>,
+    /// Its serial.
+    pub serial: MeterSerial,
+    /// Who runs the head end that talks to it.
+    pub head_end_manager: Option<String>,
+    /// The date it was installed.
+    pub installed: Option<SupplyStartDate>,
+    /// From when this holds.
+    pub effective_from: SupplyStartDate,
+}
+
+/// What was answered under an idempotency key.
+#[derive(Clone, Debug)]
+pub struct IdempotentAnswer {
+    /// Digest of the request that was answered.
+    pub request: Digest,
+    /// When.
+    pub created_at: Timestamp,
+    /// The entry that recorded it.
+    pub entry: u64,
+    /// The answer without its receipt, as JSON.
+    pub answer: String,
+}

@@ -1,0 +1,20 @@
+use std::collections::BTreeSet;
+
+use crate::types::{EnvelopeId, PartyId, SupplyPoint};
+
+/// What a batch must know before it can be decided; read in bulk, inside the transaction.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Supply points with all that hangs on them.
+    pub supply_points: BTreeSet<SupplyPoint>,
+    /// Idempotency keys, each within its party.
+    pub idempotency: BTreeSet<(PartyId, String)>,
+    /// Whose chains of entries will grow: the text of an identity.
+    pub actors: BTreeSet<String>,
+    /// Events of registration sources that may have been seen before: source and event id.
+    pub registration_events: BTreeSet<(String, String)>,
+    /// Envelope ids that may have been used before.
+    pub envelopes: BTreeSet<EnvelopeId>,
+    /// Scopes whose disclosure keys will be used.
+    pub scopes: BTreeSet<String>,
+}

@@ -1,0 +1,104 @@
+//! Reads outside a batch: work lists, bodies to release, where a handover is.
+
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::super::{Handover, HandoverFilter, Sealed, Side, StanzaAddress, StoreError};
+use super::Store;
+use super::load::{body, parsed};
+use crate::types::{Component, EnvelopeId, HandoverId, SupplyPoint};
+
+impl Store {
+    /// The supply point of a handover, if there is such a handover. This never changes.
+    pub async fn supply_point_of(
+        &self,
+        handover: HandoverId,
+    ) -> Result<Option<SupplyPoint>, StoreError> {
+        sqlx::query("SELECT supply_point FROM handover WHERE handover_id = $1")
+            .bind(handover.to_string())
+            .fetch_optional(&self.readers)
+            .await?
+            .map(|row| parsed("handover", &row, 0))
+            .transpose()
+    }
+
+    /// The handovers that a filter shows, by id.
+    pub async fn handovers(&self, filter: &HandoverFilter) -> Result<Vec<Handover>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT body FROM handover WHERE ");
+        query
+            .push(match filter.side {
+                Side::Losing => "losing_party = ",
+                Side::Gaining => "gaining_party = ",
+            })
+            .push_bind(filter.party.to_string());
+        if let Some(state) = &filter.state {
+            query.push(" AND state = ").push_bind(state.clone());
+        }
+        if let Some(supply_point) = &filter.supply_point {
+            query
+                .push(" AND supply_point = ")
+                .push_bind(supply_point.to_string());
+        }
+        if let Some(after) = filter.page.after {
+            query
+                .push(" AND handover_id > ")
+                .push_bind(after.to_string());
+        }
+        query
+            .push(" ORDER BY handover_id LIMIT ")
+            .push_bind(i64::from(filter.page.limit));
+        query
+            .build()
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(|row| body("handover", row))
+            .collect()
+    }
+
+    /// The body and wrapped key of an envelope that has not been erased.
+    pub async fn sealed(&self, envelope: EnvelopeId) -> Result<Option<Sealed>, StoreError> {
+        let row = sqlx::query(
+            "SELECT body, wrapped_dek, component FROM envelope \
+             WHERE envelope_id = $1 AND body IS NOT NULL",
+        )
+        .bind(envelope.to_string())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| {
+            Ok(Sealed {
+                body: row.try_get(0)?,
+                wrapped_dek: row.try_get(1)?,
+                component: match row.try_get(2)? {
+                    "read" => Component::Read,
+                    _ => Component::Credentials,
+                },
+            })
+        })
+        .transpose()
+    }
+
+    /// A stanza, encrypted under its record, if there is one.
+    pub async fn stanza(&self, address: &StanzaAddress) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT sealed FROM stanza WHERE envelope_id = $1 AND party_id = $2 AND key_id = $3",
+        )
+        .bind(address.envelope.to_string())
+        .bind(address.party.to_string())
+        .bind(address.key_id.0.as_bytes().to_vec())
+        .fetch_optional(&self.readers)
+        .await?)
+    }
+
+    /// Handovers that were confirmed and not yet closed, oldest switch first.
+    pub async fn confirmed_handovers(&self, limit: u32) -> Result<Vec<Handover>, StoreError> {
+        sqlx::query(
+            "SELECT body FROM handover WHERE state = 'confirmed' ORDER BY effective_at LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(|row| body("handover", row))
+        .collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! SQLite: one writer connection, readers from a pool, WAL with `synchronous=FULL`.
+//!
+//! `FULL` is not a matter of taste: with `NORMAL` a power cut loses commits that were acknowledged.
+
+mod load;
+mod log;
+mod lookup;
+mod save;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{Changes, Directory, Facts, Head, Needs, StoreError};
+
+/// The store on one SQLite file.
+pub struct Store {
+    writer: Mutex<SqliteConnection>,
+    readers: SqlitePool,
+    /// As last read; a transaction that finds another epoch reads it anew.
+    directory: ArcSwap<Directory>,
+    path: PathBuf,
+}
+
+/// Where the store is.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The database file; made if it is not there.
+    pub path: PathBuf,
+    /// How many connections read at the same time.
+    pub readers: u32,
+}
+
+impl Store {
+    /// Opens the database, bringing its schema up to date.
+    pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        let connect = connect_options(&options.path);
+        let mut connection = connect.clone().create_if_missing(true).connect().await?;
+        MIGRATIONS.run(&mut connection).await?;
+        log::ensure_head(&mut connection).await?;
+        let directory = Arc::new(load::directory(&mut connection).await?);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(options.readers)
+            .connect_with(connect.read_only(true))
+            .await?;
+        Ok(Self {
+            writer: Mutex::new(connection),
+            readers,
+            directory: ArcSwap::new(directory),
+            path: options.path.clone(),
+        })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Decides a batch and commits what it changes.
+    ///
+    /// `decide` runs inside the transaction, over facts that nobody else can change before the commit. It gets them by
+    /// value and returns the changes together with whatever the caller wants to keep; that is handed out only after
+    /// the commit is known to have happened.
+    pub async fn commit_batch<T: Send>(
+        &self,
+        needs: &Needs,
+        decide: impl FnOnce(Facts) -> (Changes, T) + Send,
+    ) -> Result<T, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        let facts = load::facts(&mut transaction, needs, self.directory.load_full()).await?;
+        self.directory.store(Arc::clone(&facts.directory));
+        let before = facts.head.clone();
+        let (changes, kept) = decide(facts);
+        if changes.head == before {
+            transaction.rollback().await?;
+            return Ok(kept);
+        }
+        save::changes(&mut transaction, &before, changes).await?;
+        transaction.commit().await?;
+        Ok(kept)
+    }
+
+    /// What a batch with these needs would see now. For deciding in advance; the transaction decides again.
+    pub async fn facts(&self, needs: &Needs) -> Result<Facts, StoreError> {
+        let mut transaction = self.readers.begin().await?;
+        load::facts(&mut transaction, needs, self.directory.load_full()).await
+    }
+
+    /// The directory as it stands.
+    pub async fn directory(&self) -> Result<Arc<Directory>, StoreError> {
+        Ok(self.facts(&Needs::default()).await?.directory)
+    }
+
+    /// The end of the log as committed.
+    pub async fn head(&self) -> Result<Head, StoreError> {
+        log::head(&mut *self.readers.acquire().await?).await
+    }
+
+    /// Copies the database, as of one instant, into a new file while the service runs.
+    pub async fn backup(&self, target: &Path) -> Result<(), StoreError> {
+        let target = target
+            .to_str()
+            .ok_or_else(|| std::io::Error::other("the path of a backup must be UTF-8"))?;
+        let mut connection = connect_options(&self.path).connect().await?;
+        sqlx::query("VACUUM INTO $1")
+            .bind(target.to_owned())
+            .execute(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Asks SQLite whether the file is sound; empty if it is.
+    pub async fn check(&self) -> Result<Vec<String>, StoreError> {
+        let findings: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(findings.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// Closes the file: readers first, so that the last one out checkpoints the WAL.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.readers.close().await;
+        self.writer.into_inner().close().await?;
+        Ok(())
+    }
+
+    async fn writer(&self) -> MutexGuard<'_, SqliteConnection> {
+        self.writer.lock().await
+    }
+}
+
+fn connect_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("secure_delete", "ON")
+        .pragma("trusted_schema", "OFF")
+        .pragma("cell_size_check", "ON")
+        .disable_statement_logging()
+}
+
+static MIGRATIONS: std::sync::LazyLock<sqlx::migrate::Migrator> = std::sync::LazyLock::new(|| {
+    use sqlx::migrate::{Migration, MigrationType, Migrator};
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "initial".into(),
+        MigrationType::Simple,
+        sqlx::SqlStr::from_static(include_str!("../../../migrations/sqlite/0001_initial.sql")),
+        false,
+    )])
+});
