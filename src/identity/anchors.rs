@@ -1,3 +1,5 @@
+//! Whom we trust, and the one way in which every chain is verified.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

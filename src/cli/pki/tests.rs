@@ -1,3 +1,5 @@
+//! The commands on a folder of their own.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use clap::Parser as _;
