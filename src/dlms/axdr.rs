@@ -4,7 +4,7 @@ use super::Malformed;
 use super::reader::{Reader, put_length, put_prefixed};
 
 /// One value of the `Data` choice. Types that no meter object used here has are refused as unknown tags.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(
     missing_docs,
     reason = "the variants are named as the standard names them"

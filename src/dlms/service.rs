@@ -6,7 +6,7 @@ use super::obis::{Member, Obis};
 use super::reader::{Reader, put_length, put_prefixed};
 
 /// One request of a client, with its invoke id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
     /// The client's number for it, echoed in the answer.
     pub invoke: u8,
@@ -15,7 +15,7 @@ pub struct Request {
 }
 
 /// What a client asks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Service {
     /// Read one attribute.
     Get(Selection),
@@ -30,7 +30,7 @@ pub enum Service {
 }
 
 /// An attribute, or a part of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Selection {
     /// The attribute.
     pub attribute: Member,
