@@ -41,6 +41,8 @@ pub enum Report {
         generation: u32,
         /// Over whose path the last keys went: who could listen on the losing supplier's path knows them.
         path: Path,
+        /// Whether the meter refused a new broadcast key: the old one, if it has any, still commands it.
+        keeps_gbek: bool,
         /// Other associations and security set-ups of the meter, which may have passwords and keys of their own.
         other_doors: Vec<Obis>,
     },

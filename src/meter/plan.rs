@@ -128,6 +128,8 @@ pub fn plan(meter: &ReleasedMeter, settings: &Settings) -> Vec<PlannedStep> {
     steps.extend(rotation(Wrapping::Released));
     steps.push(PlannedStep::EnterWithNew);
     steps.push(transfer(&[KeyRole::Kek], Wrapping::Released));
+    steps.push(PlannedStep::EnterWithNew);
+    steps.push(transfer(&[KeyRole::Kek], Wrapping::First));
     steps.push(transfer(&[KeyRole::Gbek], Wrapping::First));
     steps.push(PlannedStep::Read(Member::OBJECT_LIST));
     if let Some(repoint) = &meter.repoint {
@@ -137,6 +139,8 @@ pub fn plan(meter: &ReleasedMeter, settings: &Settings) -> Vec<PlannedStep> {
     if settings.rounds == Rounds::Twice {
         steps.push(PlannedStep::Deposit);
         steps.push(transfer(&[KeyRole::Kek], Wrapping::First));
+        steps.push(PlannedStep::EnterWithNew);
+        steps.push(transfer(&[KeyRole::Kek], Wrapping::Second));
         steps.extend(rotation(Wrapping::Second));
         steps.push(PlannedStep::EnterWithNew);
         steps.push(transfer(&[KeyRole::Gbek], Wrapping::Second));

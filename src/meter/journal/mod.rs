@@ -161,3 +161,92 @@ CREATE TABLE IF NOT EXISTS counters (
     PRIMARY KEY (key, title)
 ) STRICT;
 ";
+
+#[cfg(test)]
+mod tests {
+    use crate::dlms::SystemTitle;
+    use crate::meter::link::{CounterBlock, Counters as _, CountersError};
+    use crate::types::{Digest, Secret};
+
+    use super::*;
+
+    struct OpenSealer;
+
+    impl Sealer for OpenSealer {
+        fn seal(&self, _: &[u8], plain: &[u8]) -> Vec<u8> {
+            plain.to_vec()
+        }
+
+        fn open(&self, _: &[u8], sealed: &[u8]) -> Result<Secret, SealError> {
+            Ok(Secret::new(sealed.to_vec()))
+        }
+    }
+
+    async fn journal(folder: &tempfile::TempDir) -> Journal {
+        let path = folder.path().join("journal.db");
+        let settings = JournalSettings {
+            max_counter_jump: 1000,
+            ..JournalSettings::default()
+        };
+        Journal::open(&path, Arc::new(OpenSealer), settings)
+            .await
+            .unwrap()
+    }
+
+    const TITLE: SystemTitle = SystemTitle(*b"COS00001");
+
+    #[tokio::test]
+    async fn no_counter_is_handed_out_twice_not_even_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Digest::of(b"key");
+        let mut used = 0;
+        for _ in 0..3 {
+            let journal = journal(&folder).await;
+            for _ in 0..3 {
+                let block = journal.reserve(key, TITLE, 0).await.unwrap();
+                let expected = CounterBlock {
+                    first: used + 1,
+                    last: used + 32,
+                };
+                assert_eq!(block, expected);
+                used = block.last;
+            }
+            journal.close().await;
+        }
+        let journal = journal(&folder).await;
+        let other = SystemTitle(*b"COS00002");
+        assert_eq!(journal.reserve(key, other, 0).await.unwrap().first, 1);
+        assert_eq!(
+            journal
+                .reserve(Digest::of(b"other"), TITLE, 0)
+                .await
+                .unwrap()
+                .first,
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn counters_go_up_with_the_meter_but_not_by_leaps() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let key = Digest::of(b"key");
+        assert_eq!(journal.reserve(key, TITLE, 500).await.unwrap().first, 501);
+        assert_eq!(journal.reserve(key, TITLE, 3).await.unwrap().first, 533);
+        let jump = CountersError::Jump {
+            above: u32::MAX,
+            used: 564,
+        };
+        assert_eq!(journal.reserve(key, TITLE, u32::MAX).await, Err(jump));
+        assert_eq!(journal.reserve(key, TITLE, 0).await.unwrap().first, 565);
+    }
+
+    #[tokio::test]
+    async fn the_file_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let _journal = journal(&folder).await;
+        let metadata = std::fs::metadata(folder.path().join("journal.db")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+}

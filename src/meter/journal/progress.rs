@@ -143,6 +143,8 @@ pub struct Progress {
     pub wait_until: Timestamp,
     /// The change-of-supplier read.
     pub reads: Vec<RegisterRead>,
+    /// Whether the meter refused a new broadcast key.
+    pub keeps_gbek: bool,
     /// Other ways into the meter, which this takeover does not close.
     pub other_doors: Vec<Obis>,
     /// Whether the released keys were refused after the new ones worked.
@@ -169,6 +171,7 @@ impl Progress {
             back_off: Duration::ZERO,
             wait_until: Timestamp::default(),
             reads: Vec::new(),
+            keeps_gbek: false,
             other_doors: Vec::new(),
             released_refused: false,
         }

@@ -296,6 +296,7 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
             } else {
                 Path::Losing
             },
+            keeps_gbek: self.progress.keeps_gbek,
             other_doors: self.progress.other_doors.clone(),
         })
     }

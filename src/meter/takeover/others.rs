@@ -22,8 +22,8 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         self.commit(State::OthersDone).await
     }
 
-    /// Gives the meter the key encryption key of the target. If the outcome is lost, the same key wrapped under itself
-    /// tells: a meter that has it takes it again, one that has not refuses, and neither does harm.
+    /// Gives the meter the key encryption key of the target, and proves it in an association of its own: the key wrapped
+    /// under itself is taken by a meter that has it and refused by one that has not, and neither does harm.
     pub(super) async fn change_kek(&mut self) -> Result<(), Halt> {
         let target = self.target()?;
         let Some(before) = self.progress.held.kek else {
@@ -32,42 +32,66 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         if before == target {
             return Ok(());
         }
-        for attempt in 0..MAX_ATTEMPTS {
-            let kek = if attempt % 2 == 0 { before } else { target };
-            let wrapped = self.wrapped(KeyRole::Kek, kek)?;
-            match self.link.transfer_keys(&[wrapped]).await {
-                Ok(()) => {
+        for _ in 0..MAX_ATTEMPTS {
+            // Whatever comes of it: the proof is what counts.
+            let _ = self.send(KeyRole::Kek, before).await?;
+            self.enter_with_held().await?;
+            let mut proof = self.send(KeyRole::Kek, target).await?;
+            if proof == Sent::Lost {
+                self.enter_with_held().await?;
+                proof = self.send(KeyRole::Kek, target).await?;
+            }
+            match proof {
+                Sent::Taken => {
                     self.progress.held.kek = Some(target);
                     self.save().await?;
                     return Ok(());
                 }
-                Err(LinkError::Denied(_)) => {}
-                Err(_) => self.enter_with_held().await?,
+                Sent::Denied => {}
+                Sent::Lost => self.enter_with_held().await?,
             }
         }
         Err(Halt::Stop(StopReason::KekRefused))
     }
 
-    /// Gives the meter a broadcast key of its own, under the new key encryption key, which that proves as well. Meters
-    /// without broadcasts refuse it; for them the key encryption key goes once more, under itself.
+    /// Gives the meter a broadcast key of its own. Meters without broadcasts refuse it.
     async fn change_gbek(&mut self) -> Result<(), Halt> {
         let target = self.target()?;
-        for attempt in 0..MAX_ATTEMPTS {
-            let role = if attempt % 2 == 0 {
-                KeyRole::Gbek
-            } else {
-                KeyRole::Kek
-            };
-            let wrapped = self.wrapped(role, target)?;
-            match self.link.transfer_keys(&[wrapped]).await {
-                Ok(()) => return Ok(()),
-                Err(LinkError::Denied(_)) => {}
-                Err(_) => self.enter_with_held().await?,
+        self.progress.keeps_gbek = true;
+        for _ in 0..MAX_ATTEMPTS {
+            match self.send(KeyRole::Gbek, target).await? {
+                Sent::Taken => {
+                    self.progress.keeps_gbek = false;
+                    break;
+                }
+                Sent::Denied => {}
+                Sent::Lost => self.enter_with_held().await?,
             }
         }
-        Err(Halt::Stop(StopReason::KekRefused))
+        Ok(())
+    }
+
+    /// Sends one key of the target, wrapped under the key encryption key of set `kek`.
+    async fn send(&mut self, role: KeyRole, kek: u32) -> Result<Sent, Halt> {
+        let wrapped = self.wrapped(role, kek)?;
+        // ORDER: that the lease is still ours is known before the meter is told anything.
+        self.save().await?;
+        Ok(match self.link.transfer_keys(&[wrapped]).await {
+            Ok(()) => Sent::Taken,
+            Err(LinkError::Denied(_)) => Sent::Denied,
+            Err(_) => Sent::Lost,
+        })
     }
 }
 
-/// Two losses and two refusals, and then it is the meter.
-const MAX_ATTEMPTS: usize = 4;
+/// What the meter said to a key that changes nothing for the association it came in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sent {
+    Taken,
+    Denied,
+    /// Nothing that can be relied upon.
+    Lost,
+}
+
+/// Enough for every answer to be lost once; beyond that, it is the meter.
+const MAX_ATTEMPTS: usize = 3;

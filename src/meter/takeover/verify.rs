@@ -32,7 +32,13 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         for _ in 0..STALE_TRIES {
             match self.log_in(released, counter).await {
                 Ok(_) => return Err(Halt::Stop(StopReason::OldKeysWork)),
-                Err(Failure::Link(LinkError::KeysRefused | LinkError::Closed)) => return Ok(()),
+                Err(Failure::Link(LinkError::KeysRefused)) => {
+                    // Asked again and again, a meter that locks at once would never let the new keys in.
+                    self.progress.released_refused = true;
+                    self.save().await?;
+                    return Ok(());
+                }
+                Err(Failure::Link(LinkError::Closed)) => return Ok(()),
                 Err(Failure::Link(LinkError::StaleCounter(Some(lowest)))) if lowest > counter => {
                     counter = lowest.saturating_sub(1);
                 }
