@@ -4,8 +4,6 @@
 //! year u16 | month | day | weekday (1 = Monday) | hour | minute | second | hundredths | deviation i16 | status
 //! ```
 
-use std::time::Duration;
-
 use super::Malformed;
 use super::axdr::Value;
 use crate::types::Timestamp;
@@ -59,11 +57,6 @@ pub fn date_time(instant: Timestamp) -> Value {
     Value::OctetString(vec![
         y0, y1, month, day, weekday, hour, minute, second, 0, 0, 0, 0,
     ])
-}
-
-/// How far two clocks are apart.
-pub fn apart(one: Timestamp, other: Timestamp) -> Duration {
-    one.since(other).max(other.since(one))
 }
 
 /// Days from the epoch to the first of a month.

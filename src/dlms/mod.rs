@@ -3,6 +3,8 @@
 //! `axdr`, `obis`, `objects` and `keys` serve both ends. `acse` and `service` are the meter's end; the client's end of
 //! the same messages is `dlms-cosem-rs`, behind `meter::link`, so that the two ends check each other.
 
+use std::fmt;
+
 pub mod acse;
 pub mod axdr;
 pub mod ciphering;
@@ -15,8 +17,6 @@ pub mod service;
 #[cfg(test)]
 mod vectors;
 pub mod wrapper;
-
-use std::fmt;
 
 /// The eight bytes that name a DLMS device: the manufacturer's three letters, then what the manufacturer chose.
 ///

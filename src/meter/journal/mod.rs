@@ -3,11 +3,6 @@
 //! Each step is committed, with an fsync, before its side effect; so whatever a crash interrupts, the journal already
 //! says what the meter may have been told. Keys are sealed by the caller's [`Sealer`] before they reach the file.
 
-mod counters;
-mod progress;
-mod rows;
-mod seal;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +11,18 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub use lease::Lease;
 pub use progress::{Held, Pair, Progress, Round, State};
-pub use rows::{Claim, Lease, Record, Status};
+pub use rows::{Claim, Record, Status};
 pub use seal::{SealError, Sealer};
 
 use crate::types::{HandoverId, InvalidId};
+
+mod counters;
+mod lease;
+mod progress;
+mod rows;
+mod seal;
 
 /// The journal of one head end. Clones share the file.
 #[derive(Clone)]

@@ -1,8 +1,5 @@
 //! One meter over one line: log in, read, write, hand over keys. A driver a protocol; the takeover knows none of them.
 
-mod dlms;
-mod transport;
-
 use std::future::Future;
 use std::net::SocketAddr;
 
@@ -14,6 +11,9 @@ use crate::dlms::ciphering::CipherKeys;
 use crate::dlms::keys::{Suite, WrappedKey};
 use crate::dlms::obis::Member;
 use crate::types::Digest;
+
+mod dlms;
+mod transport;
 
 /// A line to one meter. It has at most one association; every error ends it.
 pub trait MeterLink: Send {

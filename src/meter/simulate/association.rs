@@ -1,7 +1,6 @@
 //! One client at a simulated meter: who it is, whether it has proven it, and what it may be told.
 
-use super::meter::{Meter, Staged, When};
-use super::objects;
+use super::meter::Meter;
 use crate::dlms::acse::{
     AUTHENTICATION_FAILURE, AUTHENTICATION_REQUIRED, AssociationRequest, AssociationResponse,
     CONTEXT_UNSUPPORTED, GMAC, InitiateRequest, MECHANISM_UNKNOWN, RELEASED, TAG_AARQ, TAG_RLRQ,
@@ -11,12 +10,9 @@ use crate::dlms::axdr::Value;
 use crate::dlms::ciphering::{
     AUTHENTICATED, ENCRYPTED, Invocation, SecurityHeader, gmac, open, protect,
 };
-use crate::dlms::keys::{KeyRole, parse_key_transfer};
-use crate::dlms::obis::Member;
+use crate::dlms::keys::KeyRole;
 use crate::dlms::service::{
-    DENIED, Exception, GeneralGlo, Request, SUCCESS, Service, TAG_ACTION, TAG_GENERAL_GLO, TAG_GET,
-    TAG_SET, TYPE_UNMATCHED, action_answer, get_answer, get_block_answer, get_list_answer,
-    global_tag, no_block_answer, set_answer,
+    DENIED, Exception, GeneralGlo, SUCCESS, TAG_GENERAL_GLO, action_answer, global_tag,
 };
 use crate::dlms::{Malformed, SystemTitle};
 use crate::types::{Random as _, Secret, SystemRandom};
@@ -27,39 +23,39 @@ pub(super) enum Reply {
 }
 
 pub(super) struct Association {
-    client: u16,
-    stage: Stage,
-    is_ciphered: bool,
-    title: Option<SystemTitle>,
+    pub(super) client: u16,
+    pub(super) stage: Stage,
+    pub(super) is_ciphered: bool,
+    pub(super) title: Option<SystemTitle>,
     to_meter: Vec<u8>,
     to_client: Vec<u8>,
-    blocks: Option<Blocks>,
+    pub(super) blocks: Option<Blocks>,
     /// Keys that count once the association has ended.
-    deferred: Vec<(KeyRole, Secret)>,
+    pub(super) deferred: Vec<(KeyRole, Secret)>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Stage {
+pub(super) enum Stage {
     None,
     Challenged,
     Open,
 }
 
-struct Blocks {
-    rest: Vec<u8>,
-    next: u32,
+pub(super) struct Blocks {
+    pub(super) rest: Vec<u8>,
+    pub(super) next: u32,
 }
 
 /// In which form a request came, and its answer goes.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Form {
+pub(super) enum Form {
     Plain,
     Glo,
     GeneralGlo,
 }
 
 /// Why a message gets no proper answer.
-enum Refusal {
+pub(super) enum Refusal {
     Exception(Exception),
     Drop,
 }
@@ -194,136 +190,8 @@ impl Association {
         }
     }
 
-    fn request(&mut self, meter: &mut Meter, message: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let (form, plain) = match message {
-            [TAG_GENERAL_GLO, ..] => {
-                let general = GeneralGlo::parse(message)?;
-                let mine = self.title.is_some_and(|title| title.0 == general.title);
-                if !mine && !general.title.is_empty() {
-                    return Err(Exception::Deciphering.into());
-                }
-                (Form::GeneralGlo, self.open(meter, general.protected)?)
-            }
-            [TAG_GET | TAG_SET | TAG_ACTION, ..] if !self.is_ciphered => {
-                (Form::Plain, message.to_vec())
-            }
-            [tag, ..]
-                if [TAG_GET, TAG_SET, TAG_ACTION]
-                    .map(global_tag)
-                    .contains(&Some(*tag)) =>
-            {
-                let plain = self.open(meter, protected_content(message, *tag)?)?;
-                // The outer tag is not authenticated: it must not say another service than the inner one.
-                if plain.first().copied().and_then(global_tag) != Some(*tag) {
-                    return Err(Exception::Deciphering.into());
-                }
-                (Form::Glo, plain)
-            }
-            _ => return Err(Exception::NotAllowed.into()),
-        };
-        self.answer(meter, form, &plain)
-    }
-
-    fn answer(&mut self, meter: &mut Meter, form: Form, plain: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let Request { invoke, service } = Request::parse(plain)?;
-        match service {
-            Service::Action(Member::REPLY_TO_HLS, proof) if self.stage == Stage::Challenged => {
-                let answer = self.check_proof(meter, invoke, proof.as_ref())?;
-                self.seal(meter, form, answer)
-            }
-            _ if self.stage == Stage::Challenged => Err(Exception::NotAllowed.into()),
-            Service::Action(Member::KEY_TRANSFER, Some(value)) if self.client == MANAGEMENT => {
-                let staged = match parse_key_transfer(&value) {
-                    Ok(wrapped) if !wrapped.is_empty() => meter.transfer(&wrapped),
-                    Err(Malformed::Tag(_)) => refused_transfer(DENIED),
-                    _ => refused_transfer(TYPE_UNMATCHED),
-                };
-                self.answer_transfer(meter, form, invoke, staged)
-            }
-            service => {
-                let answer = self.serve(meter, invoke, service);
-                self.seal(meter, form, answer)
-            }
-        }
-    }
-
-    fn answer_transfer(
-        &mut self,
-        meter: &mut Meter,
-        form: Form,
-        invoke: u8,
-        staged: Staged,
-    ) -> Result<Vec<u8>, Refusal> {
-        let answer = action_answer(invoke, staged.result, None);
-        match staged.when {
-            When::NoAnswer => {
-                meter.commit(staged.keys);
-                Err(Refusal::Drop)
-            }
-            When::BeforeAnswer => {
-                meter.commit(staged.keys);
-                self.seal(meter, form, answer)
-            }
-            When::AfterAnswer => {
-                let sealed = self.seal(meter, form, answer)?;
-                meter.commit(staged.keys);
-                Ok(sealed)
-            }
-            When::AtTheEnd => {
-                self.deferred = staged.keys;
-                self.seal(meter, form, answer)
-            }
-        }
-    }
-
-    fn serve(&mut self, meter: &mut Meter, invoke: u8, service: Service) -> Vec<u8> {
-        let is_public = self.client == PUBLIC;
-        match service {
-            Service::Get(selection) => match objects::read(meter, is_public, &selection) {
-                Ok(value) if value.len() > block_bytes(meter) => {
-                    self.blocks = Some(Blocks {
-                        rest: value,
-                        next: 1,
-                    });
-                    self.next_block(meter, invoke)
-                }
-                read => get_answer(invoke, &read),
-            },
-            Service::GetNext(done) => match &self.blocks {
-                Some(blocks) if blocks.next == done.wrapping_add(1) => {
-                    self.next_block(meter, invoke)
-                }
-                _ => no_block_answer(invoke, done),
-            },
-            Service::GetList(selections) => {
-                let read = |selection| objects::read(meter, is_public, selection);
-                get_list_answer(invoke, &selections.iter().map(read).collect::<Vec<_>>())
-            }
-            Service::Set(..) if is_public => set_answer(invoke, DENIED),
-            Service::Set(attribute, value) => {
-                set_answer(invoke, objects::write(meter, attribute, &value))
-            }
-            Service::Action(..) => action_answer(invoke, DENIED, None),
-        }
-    }
-
-    fn next_block(&mut self, meter: &Meter, invoke: u8) -> Vec<u8> {
-        let Some(Blocks { mut rest, next }) = self.blocks.take() else {
-            return no_block_answer(invoke, 0);
-        };
-        let later = rest.split_off(rest.len().min(block_bytes(meter)));
-        let is_last = later.is_empty();
-        if !is_last {
-            self.blocks = Some(Blocks {
-                rest: later,
-                next: next.wrapping_add(1),
-            });
-        }
-        get_block_answer(invoke, next, &rest, is_last)
-    }
-
     /// The client's proof in, ours out. One try a challenge.
-    fn check_proof(
+    pub(super) fn check_proof(
         &mut self,
         meter: &mut Meter,
         invoke: u8,
@@ -368,7 +236,7 @@ impl Association {
     }
 
     /// Opens what a client protected: this suite, both kinds of protection, a counter never seen, a tag that holds.
-    fn open(&mut self, meter: &mut Meter, protected: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn open(&mut self, meter: &mut Meter, protected: &[u8]) -> Result<Vec<u8>, Refusal> {
         let title = self.title.ok_or(Refusal::Drop)?;
         let (header, body) = SecurityHeader::split(protected)?;
         if header.control != AUTHENTICATED | ENCRYPTED | meter.suite.id() {
@@ -389,7 +257,12 @@ impl Association {
         Ok(plain)
     }
 
-    fn seal(&self, meter: &mut Meter, form: Form, answer: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn seal(
+        &self,
+        meter: &mut Meter,
+        form: Form,
+        answer: Vec<u8>,
+    ) -> Result<Vec<u8>, Refusal> {
         match form {
             Form::Plain => Ok(answer),
             Form::Glo => {
@@ -448,23 +321,8 @@ fn admissible(client: u16, request: &AssociationRequest) -> Result<(), u8> {
     Ok(())
 }
 
-fn refused_transfer(result: u8) -> Staged {
-    Staged {
-        result,
-        keys: Vec::new(),
-        when: When::AfterAnswer,
-    }
-}
-
-/// What fits into one message beside its headers.
-fn block_bytes(meter: &Meter) -> usize {
-    usize::from(meter.faults.max_bytes)
-        .saturating_sub(64)
-        .max(16)
-}
-
-const PUBLIC: u16 = 16;
-const MANAGEMENT: u16 = 1;
+pub(super) const PUBLIC: u16 = 16;
+pub(super) const MANAGEMENT: u16 = 1;
 const PLAIN: u8 = 1;
 const CIPHERED: u8 = 3;
 const NO_REASON: u8 = 1;

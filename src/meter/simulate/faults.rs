@@ -9,6 +9,8 @@ pub struct Faults {
     pub transfers: Vec<(TransferFault, u32)>,
     /// The counter stays when the encryption key changes.
     pub keeps_counter: bool,
+    /// The counter object always shows zero.
+    pub hides_counter: bool,
     /// Errors are never answered: the connection just ends.
     pub is_silent: bool,
     /// After how many failures nobody is let in, and for how long.
@@ -50,6 +52,7 @@ impl Default for Faults {
         Self {
             transfers: Vec::new(),
             keeps_counter: false,
+            hides_counter: false,
             is_silent: false,
             lock_out: None,
             max_bytes: 1024,
@@ -67,6 +70,7 @@ impl Faults {
             let (name, argument) = text.split_once(':').unwrap_or((text, ""));
             match name {
                 "no-ic-reset" => faults.keeps_counter = true,
+                "hidden-ic" => faults.hides_counter = true,
                 "silent" => faults.is_silent = true,
                 "lock-out" => {
                     let (failures, seconds) = argument.split_once('/').ok_or_else(unknown)?;

@@ -1,10 +1,5 @@
 //! Meters in this process: DLMS over TCP, as picky as real ones, failing on request, with nothing to hide from a test.
 
-mod association;
-mod faults;
-mod meter;
-mod objects;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +14,12 @@ pub use meter::{MeterSeed, MeterState, SeedRegister};
 use crate::dlms::wrapper::{Header, frame};
 use association::{Association, Reply};
 use meter::Meter;
+
+mod association;
+mod faults;
+mod meter;
+mod objects;
+mod service;
 
 /// A running simulated meter. It stops when this is dropped.
 pub struct Simulator {

@@ -56,7 +56,10 @@ fn value(meter: &Meter, attribute: Member) -> Option<Value> {
     Some(match attribute {
         Member::DEVICE_NAME => octets(meter.device_name.as_bytes()),
         Member::SERIAL => octets(meter.serial.as_bytes()),
-        Member::COUNTER => Value::DoubleLongUnsigned(meter.last_counter.unwrap_or(0)),
+        Member::COUNTER => {
+            let shown = meter.last_counter.filter(|_| !meter.faults.hides_counter);
+            Value::DoubleLongUnsigned(shown.unwrap_or(0))
+        }
         Member::TIME => date_time(SystemClock.now()),
         Member::PUSH_DESTINATION => meter.push.value(),
         Member::APN => octets(&meter.apn),

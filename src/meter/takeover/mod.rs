@@ -9,14 +9,6 @@
 //! INVARIANT: the meter is never told a key that is not durable here and in the escrow; no second set is made while it
 //! is not known what became of the first; no key is destroyed before the meter is proven to have its successor.
 
-mod enter;
-mod inventory;
-mod order;
-mod others;
-pub(super) mod repoint;
-mod rotate;
-mod verify;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,6 +18,14 @@ use super::journal::{Claim, Journal, JournalError, Lease, Pair, Progress, Record
 use super::link::{Dial, LinkError, MeterLink as _};
 use super::released::{KeySet, ReleasedMeter};
 use crate::types::{Clock, HandoverId, Random, Timestamp};
+
+mod enter;
+mod inventory;
+mod order;
+mod others;
+pub(super) mod repoint;
+mod rotate;
+mod verify;
 
 /// Takes meters over, one at each call of [`Takeover::run`], any number at the same time.
 pub struct Takeover<'a, D, E> {
@@ -191,7 +191,9 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
     async fn as_far_as_it_goes(&mut self) -> Result<Outcome, TakeoverError> {
         while self.progress.state != State::Reported {
             let step = match self.progress.stopped {
-                Some(reason) if reason.report().is_none() => return Ok(Outcome::Stopped(reason)),
+                Some(reason) if self.ending_of_stop().is_none() => {
+                    return Ok(Outcome::Stopped(reason));
+                }
                 Some(_) => self.report().await,
                 None => self.step().await,
             };
@@ -281,7 +283,7 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
     }
 
     fn ending(&self) -> Result<Report, TakeoverError> {
-        if let Some(report) = self.progress.stopped.and_then(StopReason::report) {
+        if let Some(report) = self.ending_of_stop() {
             return Ok(report);
         }
         let generation = self
@@ -299,6 +301,15 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
             keeps_gbek: self.progress.keeps_gbek,
             other_doors: self.progress.other_doors.clone(),
         })
+    }
+
+    /// What the escrow is told of a takeover that stopped; nothing while the meter has keys of both suppliers.
+    fn ending_of_stop(&self) -> Option<Report> {
+        let reason = self.progress.stopped?;
+        let untouched = self.progress.held.pair == self.progress.released;
+        reason
+            .report()
+            .filter(|_| untouched || reason == StopReason::OldKeysWork)
     }
 
     async fn commit(&mut self, state: State) -> Result<(), Halt> {

@@ -88,10 +88,11 @@ fn switches(fault: &str) -> Vec<String> {
 async fn announced(log: &Path) -> SocketAddr {
     for _ in 0..200 {
         let text = std::fs::read_to_string(log).unwrap();
-        if let Some((_, rest)) = text.split_once("meter on ") {
-            if let Some((address, _)) = rest.split_once(' ') {
-                return address.parse().unwrap();
-            }
+        let address = text
+            .split_once("meter on ")
+            .and_then(|(_, rest)| rest.split_once(' '));
+        if let Some((address, _)) = address {
+            return address.parse().unwrap();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
