@@ -27,7 +27,11 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
                 continue;
             }
             if self.enter(*pair).await? == Entry::Open {
-                self.progress.held.pair = Some(*pair);
+                let before = self.progress.held.pair.replace(*pair);
+                if before.is_some_and(|before| before != *pair) {
+                    // A key arrived, so the key that it was wrapped under is one that the meter has.
+                    self.progress.held.kek = self.progress.sent_under;
+                }
                 self.save().await?;
                 return Ok(Some(*pair));
             }

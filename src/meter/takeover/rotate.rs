@@ -86,12 +86,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
             denied: denied == Denied::Yes,
             counter_fell: self.look().await? < self.progress.counter_seen,
         });
-        if let Some(pair) = self.enter_with_any(&order).await? {
-            if pair != before {
-                // A key arrived, so what it was wrapped under is what the meter has.
-                self.progress.held.kek = self.progress.sent_under;
-                self.save().await?;
-            }
+        if self.enter_with_any(&order).await?.is_some() {
             return Ok(());
         }
         // One of them it must have, so a refusal was not what it seemed. From the beginning, later.
