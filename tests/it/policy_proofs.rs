@@ -220,140 +220,133 @@ const FILES: [&str; 3] = ["release.cedar", "deposit.cedar", "lookup.cedar"];
 
 const GIVEN: &[&str] = &["release", "recover"];
 const MUTATIONS: &[Mutation] = &[
-    Mutation {
-        without: "a live party",
-        edits: &[("principal.live", "true")],
-        breaks: &["release", "recover", "deposit", "lookup"],
-    },
-    Mutation {
-        without: "a package",
-        edits: &[("context.package", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "an allowed depositor",
-        edits: &[("context.depositorAllowed", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "the requester being the registered supplier",
-        edits: &[("context.registered == principal", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "the registration being secured",
-        edits: &[
-            (r#"context.standing == "secured""#, "true"),
+    without(
+        "a live party",
+        &["release", "recover", "deposit", "lookup"],
+        &[("principal.live", "true")],
+    ),
+    without("a package", GIVEN, &[("context.package", "true")]),
+    without(
+        "an allowed depositor",
+        GIVEN,
+        &[("context.depositorAllowed", "true")],
+    ),
+    without(
+        "the registered supplier",
+        GIVEN,
+        &[("context.registered == principal", "true")],
+    ),
+    without(
+        "a secured registration",
+        GIVEN,
+        &[
+            (SECURED, "true"),
             (
                 r#"["secured", "withdrawn", "annulled", "superseded"].contains(context.standing)"#,
                 "true",
             ),
         ],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "withdrawn registrations being refused",
-        edits: &[
+    ),
+    without(
+        "a stop at withdrawal",
+        GIVEN,
+        &[
             (
-                r#"context.standing == "secured""#,
+                SECURED,
                 r#"["secured", "withdrawn"].contains(context.standing)"#,
             ),
             (r#"context.standing == "withdrawn""#, "false"),
         ],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "annulled registrations being refused",
-        edits: &[
+    ),
+    without(
+        "a stop at annulment",
+        GIVEN,
+        &[
             (
-                r#"context.standing == "secured""#,
+                SECURED,
                 r#"["secured", "annulled"].contains(context.standing)"#,
             ),
             (r#"context.standing == "annulled""#, "false"),
         ],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "superseded registrations being refused",
-        edits: &[
+    ),
+    without(
+        "a stop at a later switch",
+        GIVEN,
+        &[
             (
-                r#"context.standing == "secured""#,
+                SECURED,
                 r#"["secured", "superseded"].contains(context.standing)"#,
             ),
             (r#"context.standing == "superseded""#, "false"),
         ],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "a fresh feed",
-        edits: &[("context.feedFresh", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "the opening of the window",
-        edits: &[
+    ),
+    without("a fresh feed", GIVEN, &[("context.feedFresh", "true")]),
+    without(
+        "the opening of the window",
+        GIVEN,
+        &[
             ("context.now >= context.opensAt", "true"),
             ("context.now < context.opensAt", "false"),
         ],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "the close of the window",
-        edits: &[
+    ),
+    without(
+        "the close of the window",
+        &["release"],
+        &[
             ("context.now < context.closesAt", "true"),
             ("context.now >= context.closesAt", "false"),
         ],
-        breaks: &["release"],
-    },
-    Mutation {
-        without: "deposit and request naming one meter",
-        edits: &[("context.sameMeter", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "the registration naming that meter",
-        edits: &[("context.registeredMeter", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "an active key",
-        edits: &[("context.keyActive", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "the key being the requester's",
-        edits: &[("context.keyOwner == principal", "true")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "thresholds",
-        edits: &[("context.overThreshold", "false")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "disputes",
-        edits: &[("context.readDisputed", "false")],
-        breaks: &["release"],
-    },
-    Mutation {
-        without: "holds",
-        edits: &[("context.onHold", "false")],
-        breaks: GIVEN,
-    },
-    Mutation {
-        without: "what entitles to deposit",
-        edits: &[(
+    ),
+    without(
+        "the deposited meter",
+        GIVEN,
+        &[("context.sameMeter", "true")],
+    ),
+    without(
+        "the registered meter",
+        GIVEN,
+        &[("context.registeredMeter", "true")],
+    ),
+    without("an active key", GIVEN, &[("context.keyActive", "true")]),
+    without(
+        "a key of its own",
+        GIVEN,
+        &[("context.keyOwner == principal", "true")],
+    ),
+    without("thresholds", GIVEN, &[("context.overThreshold", "false")]),
+    without(
+        "disputes",
+        &["release"],
+        &[("context.readDisputed", "false")],
+    ),
+    without("holds", GIVEN, &[("context.onHold", "false")]),
+    without(
+        "a title to deposit",
+        &["deposit"],
+        &[(
             "context.registeredNow || context.registeredBeforeSwitch || context.holdsGrant",
             "true",
         )],
-        breaks: &["deposit"],
-    },
-    Mutation {
-        without: "what entitles to look up",
-        edits: &[(
+    ),
+    without(
+        "a reason to look up",
+        &["lookup"],
+        &[(
             "context.registered || context.gaining || context.purpose",
             "true",
         )],
-        breaks: &["lookup"],
-    },
+    ),
 ];
+const SECURED: &str = r#"context.standing == "secured""#;
+
+const fn without(
+    without: &'static str,
+    breaks: &'static [&'static str],
+    edits: &'static [(&'static str, &'static str)],
+) -> Mutation {
+    Mutation {
+        without,
+        breaks,
+        edits,
+    }
+}
