@@ -7,6 +7,7 @@ use std::path::Path;
 use cedar_policy::{Authorizer, Decision, Effect, Policy, PolicySet, RequestEnv, Schema};
 use cedar_policy_symcc::solver::LocalSolver;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicy, CompiledPolicySet, Env};
+use serde::Deserialize;
 
 use cos_escrow::policy::Engine;
 use cos_escrow::types::Digest;
@@ -88,7 +89,9 @@ async fn without_any_one_forbid_more_would_be_allowed() {
 async fn a_condition_taken_away_is_noticed_where_it_matters() {
     let mut prover = Prover::start();
     let rules = rules();
-    for mutation in MUTATIONS {
+    let mutations: Vec<Mutation> =
+        serde_json::from_str(&read("properties/mutations.json")).unwrap();
+    for mutation in mutations {
         let mutated = set(&mutation.apply(&rules));
         for env in prover.environments() {
             let property = property(&env);
@@ -96,7 +99,7 @@ async fn a_condition_taken_away_is_noticed_where_it_matters() {
             let label = format!("{} without {}", action(&env), mutation.without);
             assert_eq!(
                 found.is_some(),
-                mutation.breaks.contains(&action(&env)),
+                mutation.breaks.iter().any(|broken| broken == action(&env)),
                 "{label}"
             );
             // The solver's word is not enough: Cedar itself decides the request that was found.
@@ -109,11 +112,14 @@ async fn a_condition_taken_away_is_noticed_where_it_matters() {
 }
 
 /// A condition, as the permit states it and as the forbid does, taken out of both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Mutation {
-    without: &'static str,
-    edits: &'static [(&'static str, &'static str)],
+    without: String,
     /// The actions whose proof must fail; those of the others must still hold.
-    breaks: &'static [&'static str],
+    breaks: Vec<String>,
+    /// What stands in the policies, and what takes its place.
+    edits: Vec<(String, String)>,
 }
 
 impl Mutation {
@@ -217,136 +223,3 @@ fn name(policy: &Policy) -> &str {
 
 /// The files that are compiled in, in the order in which the digest of an engine covers them.
 const FILES: [&str; 3] = ["release.cedar", "deposit.cedar", "lookup.cedar"];
-
-const GIVEN: &[&str] = &["release", "recover"];
-const MUTATIONS: &[Mutation] = &[
-    without(
-        "a live party",
-        &["release", "recover", "deposit", "lookup"],
-        &[("principal.live", "true")],
-    ),
-    without("a package", GIVEN, &[("context.package", "true")]),
-    without(
-        "an allowed depositor",
-        GIVEN,
-        &[("context.depositorAllowed", "true")],
-    ),
-    without(
-        "the registered supplier",
-        GIVEN,
-        &[("context.registered == principal", "true")],
-    ),
-    without(
-        "a secured registration",
-        GIVEN,
-        &[
-            (SECURED, "true"),
-            (
-                r#"["secured", "withdrawn", "annulled", "superseded"].contains(context.standing)"#,
-                "true",
-            ),
-        ],
-    ),
-    without(
-        "a stop at withdrawal",
-        GIVEN,
-        &[
-            (
-                SECURED,
-                r#"["secured", "withdrawn"].contains(context.standing)"#,
-            ),
-            (r#"context.standing == "withdrawn""#, "false"),
-        ],
-    ),
-    without(
-        "a stop at annulment",
-        GIVEN,
-        &[
-            (
-                SECURED,
-                r#"["secured", "annulled"].contains(context.standing)"#,
-            ),
-            (r#"context.standing == "annulled""#, "false"),
-        ],
-    ),
-    without(
-        "a stop at a later switch",
-        GIVEN,
-        &[
-            (
-                SECURED,
-                r#"["secured", "superseded"].contains(context.standing)"#,
-            ),
-            (r#"context.standing == "superseded""#, "false"),
-        ],
-    ),
-    without("a fresh feed", GIVEN, &[("context.feedFresh", "true")]),
-    without(
-        "the opening of the window",
-        GIVEN,
-        &[
-            ("context.now >= context.opensAt", "true"),
-            ("context.now < context.opensAt", "false"),
-        ],
-    ),
-    without(
-        "the close of the window",
-        &["release"],
-        &[
-            ("context.now < context.closesAt", "true"),
-            ("context.now >= context.closesAt", "false"),
-        ],
-    ),
-    without(
-        "the deposited meter",
-        GIVEN,
-        &[("context.sameMeter", "true")],
-    ),
-    without(
-        "the registered meter",
-        GIVEN,
-        &[("context.registeredMeter", "true")],
-    ),
-    without("an active key", GIVEN, &[("context.keyActive", "true")]),
-    without(
-        "a key of its own",
-        GIVEN,
-        &[("context.keyOwner == principal", "true")],
-    ),
-    without("thresholds", GIVEN, &[("context.overThreshold", "false")]),
-    without(
-        "disputes",
-        &["release"],
-        &[("context.readDisputed", "false")],
-    ),
-    without("holds", GIVEN, &[("context.onHold", "false")]),
-    without(
-        "a title to deposit",
-        &["deposit"],
-        &[(
-            "context.registeredNow || context.registeredBeforeSwitch || context.holdsGrant",
-            "true",
-        )],
-    ),
-    without(
-        "a reason to look up",
-        &["lookup"],
-        &[(
-            "context.registered || context.gaining || context.purpose",
-            "true",
-        )],
-    ),
-];
-const SECURED: &str = r#"context.standing == "secured""#;
-
-const fn without(
-    without: &'static str,
-    breaks: &'static [&'static str],
-    edits: &'static [(&'static str, &'static str)],
-) -> Mutation {
-    Mutation {
-        without,
-        breaks,
-        edits,
-    }
-}
