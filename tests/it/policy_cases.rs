@@ -245,6 +245,8 @@ fn read(file: &str) -> String {
     fs::read_to_string(folder.join(file)).unwrap()
 }
 
+// The facts as cases spell them; the engine's own types are made from stored evidence only, and do not parse.
+
 #[derive(Deserialize)]
 #[serde(remote = "Purpose", rename_all = "snake_case")]
 enum PurposeWord {
