@@ -16,7 +16,7 @@ use crate::cli::settings::Settings;
 use crate::client::{Client, Depositor, Endpoint, LogView, Request};
 use crate::envelope::{Kem, SealingKeyPair};
 use crate::identity::{Authority, Identity, Issued, SigningIdentity, Subject, pem};
-use crate::tls::{Material, PostQuantum, client_config};
+use crate::tls::{Files, Material, PostQuantum, client_config};
 use crate::types::{Clock, ManualClock, Mpid, PartyId, Secret, SystemRandom, Timestamp};
 
 /// Everybody, with the clock that all of them go by.
@@ -70,6 +70,16 @@ impl Market {
         now: Timestamp,
         suppliers: impl IntoIterator<Item = Mpid>,
     ) -> Result<Self, Failure> {
+        Self::open_with(folder, now, suppliers, Kem::XWing).await
+    }
+
+    /// The same, with sealing keys of this KEM.
+    pub async fn open_with(
+        folder: &Path,
+        now: Timestamp,
+        suppliers: impl IntoIterator<Item = Mpid>,
+        kem: Kem,
+    ) -> Result<Self, Failure> {
         let clock = ManualClock::at(now);
         let authority = Authority::create("demo", now).map_err(Failure::failed)?;
         fs::create_dir_all(folder.join("pki")).map_err(Failure::failed)?;
@@ -103,13 +113,13 @@ impl Market {
             issued_at: now,
         };
         for mpid in suppliers {
-            market.join(mpid).await?;
+            market.join(mpid, kem).await?;
         }
         Ok(market)
     }
 
     /// Adds a supplier: the operator names it and its MPID, it publishes its first sealing key.
-    async fn join(&mut self, mpid: Mpid) -> Result<(), Failure> {
+    async fn join(&mut self, mpid: Mpid, kem: Kem) -> Result<(), Failure> {
         let party: PartyId = mpid
             .as_str()
             .to_lowercase()
@@ -125,7 +135,7 @@ impl Market {
         let supplier = Supplier {
             client: self.connect(Identity::party(party.clone()))?,
             signer: self.signer(&party)?,
-            sealing: SealingKeyPair::generate(Kem::XWing, &SystemRandom),
+            sealing: SealingKeyPair::generate(kem, &SystemRandom),
             party,
         };
         let now = self.clock.now();
@@ -200,6 +210,17 @@ impl Market {
             }
         }
         Ok(())
+    }
+
+    /// The service's own TLS files.
+    pub fn service_files(&self) -> Files {
+        let pki = self.folder.join("pki");
+        Files {
+            chain: pki.join("server.pem"),
+            key: pki.join("server.key"),
+            roots: pki.join("root.pem"),
+            lists: pki.join("lists.pem"),
+        }
     }
 
     /// The service's certificate authority, as PEM files that `curl` takes.

@@ -163,6 +163,10 @@ fn request_key() -> String {
     EnvelopeId::random(&SystemRandom as &dyn Random).to_string()
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`map_err` hands the error over"
+)]
 fn escrow_error(error: ClientError) -> EscrowError {
     match error.is_retryable() {
         true => EscrowError::Unavailable(error.to_string()),

@@ -1,0 +1,229 @@
+//! `bench`: what a deposit, a release and a handover cost, beside a floor that is measured in the same run.
+//!
+//! This process is the service; the load comes from a process of its own, so that the CPU time of the service can be
+//! told apart. The floor does what nobody can do without: the same TLS, the same HTTP, one AES-GCM, one group commit.
+
+mod floor;
+mod load;
+mod plan;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+pub use load::Arguments as LoadArguments;
+pub use load::run as run_load;
+
+use super::demo::market::Market;
+use super::exit::Failure;
+use super::output::{Output, Row};
+use crate::types::{Clock as _, SystemClock, Timestamp};
+use floor::Floor;
+use load::Measured;
+use plan::{Plan, Planner};
+
+/// Measures the service on this machine.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cos-escrow bench\n  \
+                  cos-escrow bench --scenario release --connections 16 --operations 5000 -o json")]
+pub struct Arguments {
+    /// What to measure; everything if nothing is named.
+    #[arg(long, value_enum)]
+    scenario: Vec<Scenario>,
+    /// Connections at the same time; may be given more than once.
+    #[arg(long, default_values_t = [1, 16, 64])]
+    connections: Vec<usize>,
+    /// Operations of each measurement.
+    #[arg(long, default_value_t = 2_000)]
+    operations: usize,
+    /// The KEM of the gaining supplier's key.
+    #[arg(long, default_value = "x-wing")]
+    kem: crate::envelope::Kem,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Scenario {
+    /// A durable write over the same TLS, and nothing else: the floor of deposits and releases.
+    Floor,
+    /// A deposit, sealed by the depositor, acknowledged with its receipt.
+    Deposit,
+    /// A release, re-sealed by the service, logged durably first, with its receipt.
+    Release,
+    /// A release whose stanza the depositor made for the gaining supplier.
+    PassThrough,
+    /// A new connection with its full handshake, and one small request.
+    Handshake,
+}
+
+impl Scenario {
+    const ALL: [Self; 5] = [
+        Self::Floor,
+        Self::Deposit,
+        Self::Release,
+        Self::PassThrough,
+        Self::Handshake,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Deposit => "deposit",
+            Self::Release => "release",
+            Self::PassThrough => "pass-through",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Debug, serde::Serialize)]
+struct Figure {
+    scenario: &'static str,
+    connections: usize,
+    operations: usize,
+    per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    server_cpu_us: f64,
+    written_bytes: u64,
+    of_floor: Option<f64>,
+}
+
+impl Row for Figure {
+    const COLUMNS: &'static [&'static str] = &[
+        "scenario",
+        "connections",
+        "per_second",
+        "p50_ms",
+        "p99_ms",
+        "server_cpu_us",
+        "written_bytes",
+        "of_floor",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.scenario.to_owned(),
+            self.connections.to_string(),
+            format!("{:.0}", self.per_second),
+            format!("{:.2}", self.p50_ms),
+            format!("{:.2}", self.p99_ms),
+            format!("{:.0}", self.server_cpu_us),
+            self.written_bytes.to_string(),
+            self.of_floor
+                .map_or_else(String::new, |share| format!("{share:.2}")),
+        ]
+    }
+}
+
+/// Runs the measurements, one after the other.
+pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let folder = tempfile::tempdir().map_err(Failure::failed)?;
+    let now = SystemClock.now();
+    let mpids = ["LOSE", "GAIN"].map(|mpid| mpid.parse().expect("a valid MPID"));
+    let market = Market::open_with(folder.path(), now, mpids, arguments.kem).await?;
+    let floor = Floor::start(&market).await?;
+    let scenarios = match arguments.scenario.as_slice() {
+        [] => Scenario::ALL.to_vec(),
+        chosen => chosen.to_vec(),
+    };
+    let mut planner = Planner::new(&market, now);
+    let mut figures: Vec<Figure> = Vec::new();
+    for connections in &arguments.connections {
+        for scenario in &scenarios {
+            output.note(format_args!(
+                "{} over {connections} connections: preparing",
+                scenario.as_str()
+            ));
+            let plan = planner
+                .plan(*scenario, arguments.operations, floor.address)
+                .await?;
+            let file = folder.path().join("plan.json");
+            plan.write(&file)?;
+            let mut figure = measure(*scenario, *connections, &file, &plan).await?;
+            let floor = figures
+                .iter()
+                .find(|f| f.scenario == "floor" && f.connections == *connections);
+            figure.of_floor = floor.map(|floor| figure.per_second / floor.per_second);
+            figures.push(figure);
+        }
+    }
+    market.instance.stop().await;
+    output.rows(&figures)
+}
+
+async fn measure(
+    scenario: Scenario,
+    connections: usize,
+    file: &PathBuf,
+    plan: &Plan,
+) -> Result<Figure, Failure> {
+    let binary = std::env::current_exe().map_err(Failure::failed)?;
+    let before = usage()?;
+    let child = tokio::process::Command::new(binary)
+        .arg("bench-load")
+        .arg("--plan")
+        .arg(file)
+        .arg("--connections")
+        .arg(connections.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .map_err(Failure::failed)?;
+    let after = usage()?;
+    if !child.status.success() {
+        return Err(Failure::failed("the load generator failed"));
+    }
+    let measured: Measured = serde_json::from_slice(&child.stdout).map_err(Failure::failed)?;
+    let operations = plan.requests.len();
+    #[expect(clippy::cast_precision_loss, reason = "counts of operations are small")]
+    let count = operations as f64;
+    Ok(Figure {
+        scenario: scenario.as_str(),
+        connections,
+        operations,
+        per_second: count / measured.seconds,
+        p50_ms: measured.p50_ms,
+        p99_ms: measured.p99_ms,
+        server_cpu_us: (after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6 / count,
+        written_bytes: (after.written - before.written) / operations as u64,
+        of_floor: None,
+    })
+}
+
+/// What this process has used so far.
+struct Usage {
+    cpu: Duration,
+    written: u64,
+}
+
+fn usage() -> Result<Usage, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat").map_err(Failure::failed)?;
+    // Fields behind the name, which may hold spaces; user and system time are the 14th and 15th of all.
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| fields.get(at).and_then(|t| t.parse::<u64>().ok());
+    let ticks = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+    let io = std::fs::read_to_string("/proc/self/io").map_err(Failure::failed)?;
+    let written = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))
+        .and_then(|bytes| bytes.parse().ok());
+    match (ticks, written) {
+        (Some(ticks), Some(written)) => Ok(Usage {
+            cpu: Duration::from_millis(ticks * 10),
+            written,
+        }),
+        _ => Err(Failure::failed("/proc/self does not read as expected")),
+    }
+}
+
+/// When the measured handovers take effect: their window has just opened.
+fn effective(now: Timestamp) -> Timestamp {
+    now.before(Duration::from_secs(2 * 86_400))
+}

@@ -1,0 +1,258 @@
+//! The requests of one measurement, made beforehand so that only sending them is measured.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Scenario, effective};
+use crate::cli::demo::events::css;
+use crate::cli::demo::market::{Market, Supplier};
+use crate::cli::exit::Failure;
+use crate::client::seal_package;
+use crate::envelope::package::Package;
+use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
+use crate::identity::{Identity, Subject};
+use crate::types::{HandoverId, SupplyPoint, SupplyStartDate, Timestamp};
+
+/// What the load generator sends, to whom, as whom.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Plan {
+    pub(super) address: SocketAddr,
+    pub(super) files: crate::tls::Files,
+    pub(super) new_connections: bool,
+    pub(super) requests: Vec<Planned>,
+}
+
+/// One request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Planned {
+    pub(super) path: String,
+    pub(super) key: Option<String>,
+    pub(super) body: String,
+}
+
+impl Plan {
+    pub(super) fn write(&self, file: &Path) -> Result<(), Failure> {
+        let text = serde_json::to_vec(self).map_err(Failure::failed)?;
+        std::fs::write(file, text).map_err(Failure::failed)
+    }
+}
+
+/// Makes plans; every supply point is used once.
+pub(super) struct Planner<'a> {
+    market: &'a Market,
+    now: Timestamp,
+    next: u64,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(market: &'a Market, now: Timestamp) -> Self {
+        Self {
+            market,
+            now,
+            next: 0,
+        }
+    }
+
+    pub(super) async fn plan(
+        &mut self,
+        scenario: Scenario,
+        operations: usize,
+        floor: SocketAddr,
+    ) -> Result<Plan, Failure> {
+        let (losing, gaining) = (self.supplier("LOSE")?, self.supplier("GAIN")?);
+        let (party, requests) = match scenario {
+            Scenario::Floor => (
+                losing,
+                vec![planned("/put", None, "x".repeat(1024)); operations],
+            ),
+            Scenario::Handshake => {
+                let small = planned("/v1/log/checkpoint", None, String::new());
+                (gaining, vec![small; operations])
+            }
+            Scenario::Deposit => {
+                let points = self.handovers(operations).await?;
+                (losing, self.deposits(&points, losing, None).await?)
+            }
+            Scenario::Release | Scenario::PassThrough => {
+                let points = self.handovers(operations).await?;
+                let key = match scenario {
+                    Scenario::PassThrough => Some(gaining.sealing.public().clone()),
+                    _ => None,
+                };
+                let deposits = self.deposits(&points, losing, key).await?;
+                for deposit in deposits {
+                    let request = crate::client::Request::post(deposit.path, deposit.body)
+                        .idempotent(deposit.key.as_deref().unwrap_or_default());
+                    losing.client.send(request).await?;
+                }
+                (gaining, points.iter().map(release).collect())
+            }
+        };
+        let name = format!("bench-{}", party.party);
+        let subject = Subject::Client(Identity::party(party.party.clone()));
+        let (chain, key) = self.market.write_identity(&subject, &name, self.now)?;
+        let address = match scenario {
+            Scenario::Floor => floor,
+            _ => self.market.instance.address,
+        };
+        Ok(Plan {
+            address,
+            files: crate::tls::Files {
+                chain,
+                key,
+                roots: self.market.root_file(),
+                lists: self.market.folder.join("pki/lists.pem"),
+            },
+            new_connections: scenario == Scenario::Handshake,
+            requests,
+        })
+    }
+
+    /// Supply points with a handover from the losing to the gaining supplier that may be released now.
+    async fn handovers(&mut self, count: usize) -> Result<Vec<Point>, Failure> {
+        let start = SupplyStartDate::containing(effective(self.now)).map_err(Failure::failed)?;
+        let mut prior = vec!["registration_id,mpxn,supplier_mpid,supply_start_date".to_owned()];
+        let mut events = Vec::new();
+        let mut points = Vec::new();
+        for _ in 0..count {
+            let point = self.point()?;
+            prior.push(format!(
+                "P{},{},LOSE,2020-01-01",
+                point.number, point.supply_point
+            ));
+            let registration = point.registration.parse().map_err(Failure::failed)?;
+            let data = json!({ "supplierMpid": "GAIN", "supplyStartDate": start });
+            for what in [
+                ("RegistrationPendingNotification", "Pending"),
+                ("RegistrationSecuredActiveNotification", "SecuredActive"),
+            ] {
+                let about = (&point.supply_point, &registration);
+                events.push(css(about, what, self.now, data.clone()).to_string());
+            }
+            points.push(point);
+        }
+        for lines in prior.chunks(2_000) {
+            let mut lines = lines.to_vec();
+            if lines[0] != prior[0] {
+                lines.insert(0, prior[0].clone());
+            }
+            self.market.register(true, &lines).await?;
+        }
+        for lines in events.chunks(2_000) {
+            self.market.register(false, lines).await?;
+        }
+        Ok(points)
+    }
+
+    async fn deposits(
+        &self,
+        points: &[Point],
+        losing: &Supplier,
+        gainer: Option<SealingPublicKey>,
+    ) -> Result<Vec<Planned>, Failure> {
+        let mut recipients = vec![(
+            Recipient::Escrow,
+            losing.client.escrow_key(Kem::XWing).await?.key,
+        )];
+        if let Some(key) = gainer {
+            recipients.push((Recipient::Party(self.supplier("GAIN")?.party.clone()), key));
+        }
+        points
+            .iter()
+            .map(|point| {
+                let package = point.package()?;
+                let depositor = losing.depositor(self.now);
+                let envelope = seal_package(&package, None, &recipients, &depositor)?;
+                Ok(deposit(point, &envelope))
+            })
+            .collect()
+    }
+
+    fn supplier(&self, mpid: &str) -> Result<&'a Supplier, Failure> {
+        let mpid = mpid.parse().map_err(Failure::failed)?;
+        let supplier = self.market.suppliers.get(&mpid);
+        supplier.ok_or_else(|| Failure::failed("no such supplier"))
+    }
+
+    /// The next supply point whose check digit holds.
+    fn point(&mut self) -> Result<Point, Failure> {
+        self.next += 1;
+        let body = format!("90{:010}", self.next);
+        let supply_point = (0..10)
+            .find_map(|digit| format!("{body}{digit}").parse::<SupplyPoint>().ok())
+            .ok_or_else(|| Failure::failed("no check digit holds"))?;
+        Ok(Point {
+            number: self.next,
+            registration: format!("R{}", self.next),
+            supply_point,
+        })
+    }
+}
+
+struct Point {
+    number: u64,
+    registration: String,
+    supply_point: SupplyPoint,
+}
+
+impl Point {
+    fn serial(&self) -> String {
+        format!("B{:09}", self.number)
+    }
+
+    fn handover(&self) -> HandoverId {
+        let registration = self.registration.parse().expect("letters and digits");
+        HandoverId::of(&self.supply_point, &registration)
+    }
+
+    /// A package of about 1 KiB, as real ones are.
+    fn package(&self) -> Result<Package, Failure> {
+        let key = |digit: char| digit.to_string().repeat(32);
+        let package = json!({
+            "format": "cos-escrow/package/1", "supply_point": self.supply_point,
+            "meter": { "serial": self.serial(), "make": "bench", "class": "S1" },
+            "comms": {
+                "type": "IP", "method": "GS", "address": "10.0.0.1", "port": 4059,
+                "apn": "smart.example", "iccid": "8944106393601680724",
+                "imsi": "001019274574098", "msisdn": "003459010858854815",
+                "provider": "bench", "protocol": "dlms-cosem",
+            },
+            "credentials": [{ "dlms": {
+                "association": "management", "client_sap": 1, "mechanism": 5, "suite": 0,
+                "system_title": "4D4D4D0000BC614E", "kek": key('1'), "guek": key('2'),
+                "gak": key('3'), "hls_secret": key('4'), "invocation_counter": 1,
+            }}],
+        });
+        Package::parse(package.to_string().as_bytes()).map_err(Failure::failed)
+    }
+}
+
+fn deposit(point: &Point, envelope: &Envelope) -> Planned {
+    let envelope = BASE64_STANDARD.encode(envelope.encode());
+    planned(
+        &format!("/v1/handovers/{}/deposit", point.handover()),
+        Some(format!("d{}", point.number)),
+        json!({ "seal": "client", "envelopes": [envelope] }).to_string(),
+    )
+}
+
+fn release(point: &Point) -> Planned {
+    planned(
+        &format!("/v1/handovers/{}/release", point.handover()),
+        Some(format!("r{}", point.number)),
+        json!({ "meter_serial": point.serial() }).to_string(),
+    )
+}
+
+fn planned(path: &str, key: Option<String>, body: String) -> Planned {
+    Planned {
+        path: path.to_owned(),
+        key,
+        body,
+    }
+}
