@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
 
 use super::Doors;
 
@@ -23,6 +24,17 @@ pub fn admin(doors: Doors, metrics: PrometheusHandle) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
         .with_state(Admin { doors, metrics })
+}
+
+/// Serves the admin routes until told to stop. No TLS, no limits: the listener is on loopback.
+pub async fn serve_admin(
+    listener: TcpListener,
+    routes: Router,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stopped)
+        .await
 }
 
 /// Ready only if requests would be served; `?verbose` says which check fails.

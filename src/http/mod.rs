@@ -21,7 +21,7 @@ use axum::http::StatusCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
-pub use admin::admin;
+pub use admin::{admin, serve_admin};
 pub use openapi::document;
 
 use crate::service::Escrow;

@@ -1,3 +1,5 @@
+//! Whom we trust, and the one way in which every chain is verified.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use webpki::{
 
 use super::certificate::Certificate;
 use super::name::Identity;
+use super::pkcs12::{SEQUENCE, tlv};
 use super::profile::{CLIENT, ISSUING, Profile, ROOT, SERVER, SIGNING, Sort};
 use super::revocation::RevocationList;
 use super::rules::Violation;
@@ -120,7 +123,7 @@ impl Anchors {
         // webpki keeps the content of the name; a hint is the whole SEQUENCE.
         self.roots
             .iter()
-            .map(|root| sequence(root.anchor.subject.as_ref()))
+            .map(|root| tlv(SEQUENCE, root.anchor.subject.as_ref()))
     }
 
     fn verify_leaf(
@@ -225,22 +228,6 @@ fn strict<'a>(
         .with_status_policy(UnknownStatusPolicy::Deny)
         .with_expiration_policy(ExpirationPolicy::Enforce);
     Ok(options.build())
-}
-
-fn sequence(content: &[u8]) -> Vec<u8> {
-    let mut der = vec![0x30];
-    match u8::try_from(content.len()) {
-        Ok(short) if short < 0x80 => der.push(short),
-        _ => {
-            let length = content.len().to_be_bytes();
-            let first = length.iter().position(|b| *b != 0).unwrap_or(length.len());
-            let count = u8::try_from(length.len() - first).expect("a length has at most 8 bytes");
-            der.push(0x80 | count);
-            der.extend_from_slice(&length[first..]);
-        }
-    }
-    der.extend_from_slice(content);
-    der
 }
 
 /// Why a certificate, or something signed with one, is not accepted.

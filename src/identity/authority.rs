@@ -1,3 +1,5 @@
+//! Issues certificates and revocation lists, by profile only.
+
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Reads a certificate into what it says, if it is in profile.
+
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;

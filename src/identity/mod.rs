@@ -9,6 +9,7 @@ mod authority;
 mod certificate;
 mod name;
 pub mod pem;
+pub mod pkcs12;
 pub mod profile;
 mod revocation;
 mod rules;

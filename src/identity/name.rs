@@ -1,3 +1,5 @@
+//! The one name of a certificate that counts.
+
 use std::fmt;
 use std::str::FromStr;
 

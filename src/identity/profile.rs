@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 /// The sorts of certificate that there are.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// Signs issuing authorities; what others trust.

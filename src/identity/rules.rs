@@ -1,3 +1,5 @@
+//! The rules that webpki does not check, each with a name.
+
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::{

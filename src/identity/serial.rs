@@ -1,3 +1,5 @@
+//! The number of a certificate at its issuer.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! Signatures by signing leaves.
+
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls_pki_types::CertificateDer;

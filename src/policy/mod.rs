@@ -61,6 +61,10 @@ impl Engine {
                 if policy.effect() == Effect::Permit {
                     return Err(PolicyError::new(name, "an operator's policies only forbid"));
                 }
+                // An operator must not hide which check failed by coming before it.
+                if policy.annotation("check").is_some() || policy.annotation("code").is_some() {
+                    return Err(PolicyError::new(name, "`@check` and `@code` are not an operator's"));
+                }
                 add(&mut policies, &mut refusals, name, &policy)?;
             }
         }
@@ -133,7 +137,7 @@ impl Engine {
             return Err(PolicyError::new("evaluation", error));
         }
         let mut reasons: Vec<&PolicyId> = response.diagnostics().reason().collect();
-        reasons.sort_by_key(|id| self.refusals.get(*id).map(|(check, _)| check));
+        reasons.sort_by_key(|id| (self.refusals.get(*id).map(|(check, _)| check), *id));
         let refusal = match response.decision() {
             cedar_policy::Decision::Allow => None,
             cedar_policy::Decision::Deny => Some(

@@ -274,6 +274,7 @@ impl Command for Genesis {
 pub(super) struct RulesChanged {
     pub(super) before: Digest,
     pub(super) after: Digest,
+    pub(super) terms: crate::handover::Terms,
 }
 
 impl Command for RulesChanged {
@@ -284,7 +285,8 @@ impl Command for RulesChanged {
             ledger.append(
                 Act::of("policy.changed", caller)
                     .shows("before", self.before.to_string())
-                    .shows("after", self.after.to_string()),
+                    .shows("after", self.after.to_string())
+                    .shows("terms", json!(self.terms)),
             ),
         )
     }

@@ -141,11 +141,15 @@ impl Escrow {
 
     /// Replaces policy and terms; the change is an entry before anything is decided by it.
     pub async fn replace_rules(&self, caller: Caller, rules: Rules) -> Result<(), Failure> {
+        let before = self.shared.rules.load_full();
         let command = log::RulesChanged {
-            before: self.shared.rules.load().policy.digest(),
+            before: before.policy.digest(),
             after: rules.policy.digest(),
+            terms: rules.terms.clone(),
         };
-        self.submit(caller, None, command).await?;
+        if command.before != command.after || before.terms != rules.terms {
+            self.submit(caller, None, command).await?;
+        }
         self.shared.rules.store(Arc::new(rules));
         Ok(())
     }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use cos_escrow::http::listen::Limits;
 use cos_escrow::tls::PostQuantum;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::Resumption;
 use rustls::{HandshakeKind, NamedGroup};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +49,23 @@ async fn the_hybrid_group_is_negotiated_where_both_have_it() {
         let stream = world.handshake(config).await.unwrap();
         let negotiated = stream.get_ref().1.negotiated_key_exchange_group();
         assert_eq!(negotiated.unwrap().name(), group);
+    }
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_both_have_it() {
+    let world = World::start().await;
+    let config = world.config(&world.party("north", 90), PostQuantum::Preferred);
+    let stream = world.handshake(config).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..2 {
+        let request = hyper::Request::get("https://localhost/").body(Empty::<Bytes>::new());
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "urn:cos-escrow:party:north");
     }
 }
 

@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
-/// Longer than any of these tests should take, so that a broken one ends.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any of these tests should take, and shorter than the limits that they do not set.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 
 pub(super) struct World {
     pub(super) authority: Authority,

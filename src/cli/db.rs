@@ -1,0 +1,150 @@
+//! `db`: backing the database up while the service runs, checking it, putting a backup back.
+
+use std::path::PathBuf;
+
+use super::exit::{Exit, Failure};
+use super::output::{Output, Row};
+use super::settings::Settings;
+use crate::store::{Store, StoreOptions};
+
+/// Backs the database up, checks it, puts a backup back.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Copy the database, as of one instant, while the service runs.
+    #[command(
+        after_help = "Examples:\n  cos-escrow db backup --config escrow.toml --to escrow-2025-10-19.db"
+    )]
+    Backup {
+        /// The service's configuration file.
+        #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
+        config: PathBuf,
+        /// The new file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Put a backup in the place of the database of a stopped service.
+    #[command(
+        after_help = "The service then finds that it is behind its anchor and starts read-only; \
+                            `log recover` is the way out.\n\n\
+                            Examples:\n  cos-escrow db restore --config escrow.toml --from escrow-2025-10-19.db --yes"
+    )]
+    Restore {
+        /// The service's configuration file.
+        #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
+        config: PathBuf,
+        /// The backup.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Replace the database that is there.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Ask the database whether it is sound.
+    #[command(after_help = "Examples:\n  cos-escrow db check --config escrow.toml")]
+    Check {
+        /// The service's configuration file.
+        #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
+        config: PathBuf,
+    },
+}
+
+/// What was done, and what goes with it.
+#[derive(Debug, serde::Serialize)]
+struct Done {
+    database: PathBuf,
+    log_size: u64,
+    log_root: String,
+    keys: PathBuf,
+    note: &'static str,
+}
+
+impl Row for Done {
+    const COLUMNS: &'static [&'static str] = &["database", "log_size", "log_root", "keys", "note"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.database.display().to_string(),
+            self.log_size.to_string(),
+            self.log_root.clone(),
+            self.keys.display().to_string(),
+            self.note.to_owned(),
+        ]
+    }
+}
+
+/// Runs a `db` command.
+pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Backup { config, to } => {
+            let settings = Settings::load(config)?;
+            if to.exists() {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("`{}` is there already", to.display()),
+                ));
+            }
+            let store = open(&settings).await?;
+            store.backup(to).await.map_err(Failure::failed)?;
+            store.close().await.map_err(Failure::failed)?;
+            let copy = Settings {
+                store: to.clone(),
+                ..settings
+            };
+            describe(&copy, BACKUP, output).await
+        }
+        Command::Restore { config, from, yes } => {
+            let settings = Settings::load(config)?;
+            if settings.store.exists() && !yes {
+                return Err(Failure::new(Exit::Usage, "the database would be replaced")
+                    .hint("stop the service, and say `--yes`"));
+            }
+            for leftover in ["-wal", "-shm"] {
+                let mut file = settings.store.clone().into_os_string();
+                file.push(leftover);
+                match std::fs::remove_file(&file) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Failure::failed(error));
+                    }
+                    _ => {}
+                }
+            }
+            std::fs::copy(from, &settings.store).map_err(Failure::failed)?;
+            describe(&settings, RESTORED, output).await
+        }
+        Command::Check { config } => {
+            let settings = Settings::load(config)?;
+            let store = open(&settings).await?;
+            let findings = store.check().await.map_err(Failure::failed)?;
+            store.close().await.map_err(Failure::failed)?;
+            match findings.first() {
+                None => describe(&settings, SOUND, output).await,
+                Some(first) => Err(Failure::new(Exit::Unverified, first)),
+            }
+        }
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Store, Failure> {
+    let options = StoreOptions {
+        path: settings.store.clone(),
+        readers: 1,
+    };
+    Store::open(&options).await.map_err(Failure::failed)
+}
+
+async fn describe(settings: &Settings, note: &'static str, output: &Output) -> Result<(), Failure> {
+    let store = open(settings).await?;
+    let head = store.head().await.map_err(Failure::failed)?;
+    store.close().await.map_err(Failure::failed)?;
+    output.row(&Done {
+        database: settings.store.clone(),
+        log_size: head.size,
+        log_root: crate::tlog::Hash(head.root).to_string(),
+        keys: settings.keys.clone(),
+        note,
+    })
+}
+
+const BACKUP: &str = "opens only with the keys folder as of this time; keep that elsewhere";
+const RESTORED: &str = "the keys folder must hold the epochs that this backup was wrapped under";
+const SOUND: &str = "sound";

@@ -1,0 +1,151 @@
+//! `demo`: the whole main job with real parts, on loopback, with throw-away keys.
+
+pub mod events;
+pub mod market;
+pub mod play;
+pub mod script;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::exit::{Exit, Failure};
+use super::output::{Output, Row};
+use crate::types::Mpid;
+use events::Event;
+use market::Market;
+use play::Play;
+
+/// Runs the whole main job once: deposits, releases, refusals, takeovers, verification of the log.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cos-escrow demo\n  cos-escrow demo --keep ./market")]
+pub struct Arguments {
+    /// Leave a set-up in this folder that `serve` can run on.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Play the events of this file instead of the built-in ones.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+/// What came of the events of one scenario.
+#[derive(Debug, serde::Serialize)]
+struct Line {
+    scenario: String,
+    events: usize,
+    expected: String,
+    actual: String,
+    verdict: &'static str,
+}
+
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] =
+        &["scenario", "events", "expected", "actual", "verdict"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.scenario.clone(),
+            self.events.to_string(),
+            self.expected.clone(),
+            self.actual.clone(),
+            self.verdict.to_owned(),
+        ]
+    }
+}
+
+/// Runs the demo.
+pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let text = match &arguments.events {
+        None => EVENTS.to_owned(),
+        Some(file) => std::fs::read_to_string(file).map_err(Failure::failed)?,
+    };
+    let events = Event::read_all(&text)?;
+    let temporary = tempfile::tempdir().map_err(Failure::failed)?;
+    let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(folder).map_err(Failure::failed)?;
+
+    let steps = script::steps(&events);
+    let first = steps.first().map(|step| step.at).unwrap_or_default();
+    let suppliers: std::collections::BTreeSet<Mpid> = events
+        .iter()
+        .flat_map(|event| [event.loser, event.gainer, event.requester])
+        .collect();
+    output.note(format_args!(
+        "{} events, {} suppliers; service and data in {}",
+        events.len(),
+        suppliers.len(),
+        folder.display()
+    ));
+    let opening = first.before(Duration::from_secs(3_600));
+    let mut market = Market::open(folder, opening, suppliers).await?;
+    output.note(format_args!(
+        "the service listens on {}",
+        market.instance.address
+    ));
+
+    let progress = progress(steps.len(), output);
+    let mut play = Play::new(&mut market, &events);
+    play.register_losers().await?;
+    for step in &steps {
+        play.take(step).await.map_err(|failure| {
+            let event = &events[step.event];
+            let what = format!("{:?} of {} ({})", step.action, event.mpxn, event.scenario);
+            Failure::new(failure.exit, format!("{what}: {}", failure.message))
+        })?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let outcomes = std::mem::take(&mut play.outcomes);
+    let lines = judge(&events, &outcomes);
+    output.rows(&lines)?;
+
+    let failed = (0..events.len())
+        .filter(|index| outcomes.get(index) != Some(&events[*index].expect))
+        .count();
+    let passed = events.len() - failed;
+    market.instance.stop().await;
+    output.print(&format!("{passed} passed, {failed} failed\n"))?;
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::new(
+            Exit::Failed,
+            "some outcomes are not the expected ones",
+        )),
+    }
+}
+
+/// Expected beside actual outcome, scenario by scenario.
+fn judge(events: &[Event], outcomes: &BTreeMap<usize, String>) -> Vec<Line> {
+    let mut lines: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for (index, event) in events.iter().enumerate() {
+        let actual = outcomes.get(&index).map_or("nothing", String::as_str);
+        *lines
+            .entry((&event.scenario, &event.expect, actual))
+            .or_default() += 1;
+    }
+    lines
+        .into_iter()
+        .map(|((scenario, expected, actual), events)| Line {
+            scenario: scenario.to_owned(),
+            events,
+            expected: expected.to_owned(),
+            actual: actual.to_owned(),
+            verdict: if expected == actual { "ok" } else { "WRONG" },
+        })
+        .collect()
+}
+
+fn progress(steps: usize, output: &Output) -> ProgressBar {
+    if output.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {eta} left");
+    let bar = ProgressBar::new(steps as u64);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// 100 synthetic events: every scenario, every class of meter.
+const EVENTS: &str = include_str!("../../../tests/data/cos_events.jsonl");

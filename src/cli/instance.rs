@@ -1,0 +1,189 @@
+//! A running service: opened, checked, bound, and stopped in order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Exit, Failure};
+use super::settings::Settings;
+use crate::custody::Custody;
+use crate::http::{self, Doors};
+use crate::policy::Engine;
+use crate::service::{Caller, Escrow, Foundation, Rules};
+use crate::store::{Store, StoreOptions};
+use crate::tls::{LiveTls, Material};
+use crate::types::{Clock, Random};
+
+/// A service that accepts connections.
+pub struct Instance {
+    /// Where suppliers and auditors connect.
+    pub address: SocketAddr,
+    /// Where probes connect.
+    pub admin: SocketAddr,
+    /// The use cases, for what runs in the same process.
+    pub escrow: Escrow,
+    settings: Settings,
+    tls: Arc<LiveTls>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Instance {
+    /// Opens everything, then binds: a service that cannot work does not listen.
+    pub async fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: PrometheusHandle,
+    ) -> Result<Self, Failure> {
+        let material = Material::load(&settings.tls).map_err(Failure::failed)?;
+        let hybrid = settings.post_quantum.into();
+        let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;
+        let tls = Arc::new(tls);
+        let rules = rules(&settings, &tls)?;
+        let options = StoreOptions {
+            path: settings.store.clone(),
+            readers: settings.readers,
+        };
+        let store = Store::open(&options).await.map_err(Failure::failed)?;
+        let custody = Custody::open_or_create(&settings.keys, clock.now(), &*random)
+            .map_err(Failure::failed)?;
+        let origin = settings.origin.parse().map_err(|_| {
+            Failure::new(
+                Exit::Usage,
+                "`origin` must be a name without spaces and `+`",
+            )
+        })?;
+        let foundation = Foundation {
+            store,
+            custody,
+            rules,
+            origin,
+            anchor: settings.anchor.clone(),
+            clock: Arc::clone(&clock),
+            random,
+        };
+        let escrow = Escrow::start(foundation).await.map_err(Failure::failed)?;
+        let doors = Doors {
+            escrow: escrow.clone(),
+            tls: Arc::clone(&tls),
+            clock,
+        };
+        let (listener, address) = bind(settings.listen).await?;
+        let (admin_listener, admin) = bind(settings.admin).await?;
+        let stop = CancellationToken::new();
+        let mut tasks = vec![tokio::spawn(http::listen::serve(
+            listener,
+            Arc::clone(&tls),
+            http::api(doors.clone()),
+            settings.limits.to_limits(),
+            stop.clone(),
+        ))];
+        let routes = http::admin(doors, metrics);
+        let stopped = stop.clone().cancelled_owned();
+        tasks.push(tokio::spawn(async move {
+            let serving = http::serve_admin(admin_listener, routes, stopped).await;
+            if let Err(error) = serving {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        }));
+        tasks.push(tokio::spawn(housekeeping(escrow.clone(), stop.clone())));
+        Ok(Self {
+            address,
+            admin,
+            escrow,
+            settings,
+            tls,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Reads certificates, revocation lists, roots and policies again. What is not acceptable changes nothing.
+    pub async fn reload(&self) -> Result<(), Failure> {
+        let material = Material::load(&self.settings.tls).map_err(Failure::failed)?;
+        self.tls.reload(&material).map_err(Failure::failed)?;
+        let rules = rules(&self.settings, &self.tls)?;
+        self.escrow
+            .replace_rules(Caller::service(), rules)
+            .await
+            .map_err(Failure::failed)
+    }
+
+    /// Accepts nothing more, lets running requests finish, and returns when all is closed.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            // A task that panicked has been logged; the others still have to end.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Policies, terms and trust as the settings now say.
+fn rules(settings: &Settings, tls: &LiveTls) -> Result<Rules, Failure> {
+    let operator = match &settings.policies {
+        Some(folder) => operator_policies(folder)?,
+        None => Vec::new(),
+    };
+    Ok(Rules {
+        policy: Engine::with_operator(&operator).map_err(Failure::failed)?,
+        terms: settings.terms.clone(),
+        anchors: Arc::clone(tls.trust().anchors()),
+        seal_server: settings.seal_server,
+    })
+}
+
+/// Every `*.cedar` file of a folder, by name.
+fn operator_policies(folder: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", folder.display()));
+    let mut policies = Vec::new();
+    for file in std::fs::read_dir(folder).map_err(failed)? {
+        let path = file.map_err(failed)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "cedar")
+        {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let text = std::fs::read_to_string(&path).map_err(failed)?;
+            policies.push((name.into_owned(), text));
+        }
+    }
+    policies.sort();
+    Ok(policies)
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// What is due from time to time: counted refusals are written, confirmed handovers closed.
+async fn housekeeping(escrow: Escrow, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+        }
+        if escrow.fenced().is_some() {
+            continue;
+        }
+        if let Err(error) = escrow.write_summaries().await {
+            tracing::error!(%error, "counted refusals were not written");
+        }
+        if let Err(error) = escrow.close_confirmed().await {
+            tracing::error!(%error, "confirmed handovers were not closed");
+        }
+    }
+}
+
+/// How often housekeeping runs.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);

@@ -1,0 +1,166 @@
+//! What this side has seen of the log: the newest checkpoint that verified, kept so that no older or other log is
+//! ever taken for it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::Mutex;
+
+use super::{Client, ClientError, ReceiptDocument, Request};
+use crate::tlog::{Checkpoint, Hash, Note, Receipt, TreeHead, VerifierKey, verify_consistency};
+
+/// The log's key, and the newest head that was verified with it.
+pub struct LogView {
+    key: VerifierKey,
+    file: Option<PathBuf>,
+    pinned: Mutex<Option<TreeHead>>,
+}
+
+impl LogView {
+    /// A view that forgets when it is dropped.
+    pub fn fresh(key: VerifierKey) -> Self {
+        Self {
+            key,
+            file: None,
+            pinned: Mutex::new(None),
+        }
+    }
+
+    /// A view that is kept in a file.
+    pub fn kept(key: VerifierKey, file: &Path) -> Result<Self, ClientError> {
+        let pinned = match fs::read_to_string(file) {
+            Ok(text) => {
+                let note: Note = text.parse().map_err(|_| damaged(file))?;
+                Some(
+                    Checkpoint::open(&note, &key)
+                        .map_err(|_| damaged(file))?
+                        .head,
+                )
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(ClientError::Local(format!("{}: {error}", file.display()))),
+        };
+        Ok(Self {
+            key,
+            file: Some(file.to_owned()),
+            pinned: Mutex::new(pinned),
+        })
+    }
+
+    /// The log's key.
+    pub fn key(&self) -> &VerifierKey {
+        &self.key
+    }
+
+    fn keep(&self, note: &Note) -> Result<(), ClientError> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let failed =
+            |error: std::io::Error| ClientError::Local(format!("{}: {error}", file.display()));
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let mut new = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        new.write_all(note.to_string().as_bytes()).map_err(failed)?;
+        new.as_file().sync_all().map_err(failed)?;
+        new.persist(file).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+fn damaged(file: &Path) -> ClientError {
+    ClientError::Verification(format!(
+        "`{}` does not hold a checkpoint of this log",
+        file.display()
+    ))
+}
+
+impl Client {
+    /// Verifies a receipt, and that its log continues the one seen before. Returns the entry's bytes.
+    pub async fn verify_receipt(&self, document: &ReceiptDocument) -> Result<(), ClientError> {
+        let Some(view) = &self.log else {
+            return Ok(());
+        };
+        let wrong = |error: &dyn std::fmt::Display| ClientError::Verification(error.to_string());
+        let receipt: Receipt = document.proof.parse().map_err(|error| wrong(&error))?;
+        let checkpoint = receipt
+            .verify(&document.leaf, &view.key)
+            .map_err(|error| wrong(&error))?;
+        if receipt.index() != document.index {
+            return Err(wrong(&"the receipt is for another entry"));
+        }
+        self.advance(view, checkpoint.head, receipt.checkpoint())
+            .await
+    }
+
+    /// Fetches the newest checkpoint and verifies that it continues the one seen before.
+    pub async fn verified_checkpoint(&self) -> Result<Note, ClientError> {
+        let answer = self.send(Request::get("/v1/log/checkpoint")).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        let wrong = |error: &dyn std::fmt::Display| ClientError::Verification(error.to_string());
+        let note: Note = text.parse().map_err(|error| wrong(&error))?;
+        if let Some(view) = &self.log {
+            let checkpoint = Checkpoint::open(&note, &view.key).map_err(|error| wrong(&error))?;
+            self.advance(view, checkpoint.head, &note).await?;
+        }
+        Ok(note)
+    }
+
+    /// Proves the seen and the shown head consistent, in either order, and keeps the newer one.
+    ///
+    /// An older head than the one seen is no alarm: answers overtake each other. Only a failed proof is.
+    async fn advance(
+        &self,
+        view: &LogView,
+        shown: TreeHead,
+        note: &Note,
+    ) -> Result<(), ClientError> {
+        let mut pinned = view.pinned.lock().await;
+        if let Some(seen) = *pinned {
+            let (old, new) = match seen.size <= shown.size {
+                true => (seen, shown),
+                false => (shown, seen),
+            };
+            let proof = self.consistency(old.size, new.size).await?;
+            verify_consistency(old, new, &proof).map_err(|_| {
+                ClientError::Verification(format!(
+                    "the log of {} entries does not continue the one of {} that was seen before",
+                    new.size, old.size
+                ))
+            })?;
+            if shown.size <= seen.size {
+                return Ok(());
+            }
+        }
+        view.keep(note)?;
+        *pinned = Some(shown);
+        Ok(())
+    }
+
+    async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ClientError> {
+        if from == to {
+            return Ok(Vec::new());
+        }
+        #[derive(serde::Deserialize)]
+        struct Proof {
+            hashes: Vec<String>,
+        }
+        let path = format!("/v1/log/consistency?from={from}&to={to}");
+        let proof: Proof = match self.send(Request::get(path)).await {
+            Ok(answer) => answer.json()?,
+            // A log that ends before what it signed for cannot prove anything: that is the alarm.
+            Err(ClientError::Refused { status: 400, .. }) => {
+                return Err(ClientError::Verification(format!(
+                    "the service cannot show that its log continues from {from} to {to} entries"
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        proof
+            .hashes
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| ClientError::Unexpected("a hash does not read".to_owned()))
+    }
+}

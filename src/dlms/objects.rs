@@ -1,0 +1,198 @@
+//! The values of the objects that a takeover reads and writes.
+
+use super::Malformed;
+use super::axdr::Value;
+use super::obis::{Member, Obis};
+
+/// How a register's number becomes a quantity: number × 10^scaler in the unit (30 = Wh).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct ScalerUnit {
+    /// The power of ten.
+    pub scaler: i8,
+    /// The unit, by the numbers of the Blue Book.
+    pub unit: u8,
+}
+
+impl ScalerUnit {
+    /// Reads attribute 3 of a register.
+    pub fn parse(value: &Value) -> Result<Self, Malformed> {
+        match value.as_items()? {
+            [Value::Integer(scaler), Value::Enum(unit)] => Ok(Self {
+                scaler: *scaler,
+                unit: *unit,
+            }),
+            _ => Err(Malformed::Type),
+        }
+    }
+
+    /// Attribute 3 of a register.
+    pub fn value(self) -> Value {
+        Value::Structure(vec![Value::Integer(self.scaler), Value::Enum(self.unit)])
+    }
+}
+
+/// Where a meter pushes (class 40, attribute 3).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PushDestination {
+    /// The transport, 0 = TCP.
+    pub service: u8,
+    /// The address, such as `10.9.8.7:5000`.
+    pub destination: Vec<u8>,
+    /// How messages are coded, 0 = A-XDR.
+    pub message: u8,
+}
+
+impl PushDestination {
+    /// Pushes by TCP to `destination`.
+    pub fn tcp(destination: &str) -> Self {
+        Self {
+            service: 0,
+            destination: destination.as_bytes().to_vec(),
+            message: 0,
+        }
+    }
+
+    /// Reads the attribute.
+    pub fn parse(value: &Value) -> Result<Self, Malformed> {
+        match value {
+            Value::Structure(items) => match items.as_slice() {
+                [
+                    Value::Enum(service),
+                    Value::OctetString(destination),
+                    Value::Enum(message),
+                ] => Ok(Self {
+                    service: *service,
+                    destination: destination.clone(),
+                    message: *message,
+                }),
+                _ => Err(Malformed::Type),
+            },
+            _ => Err(Malformed::Type),
+        }
+    }
+
+    /// The attribute.
+    pub fn value(&self) -> Value {
+        Value::Structure(vec![
+            Value::Enum(self.service),
+            Value::OctetString(self.destination.clone()),
+            Value::Enum(self.message),
+        ])
+    }
+}
+
+/// The access point name (class 45, attribute 2).
+pub fn apn(name: &str) -> Value {
+    Value::OctetString(name.as_bytes().to_vec())
+}
+
+/// The port at which the meter listens (class 41, attribute 2).
+pub fn port(number: u16) -> Value {
+    Value::LongUnsigned(number)
+}
+
+/// Where the meter connects to by itself (class 29, attribute 6), first choice first.
+pub fn destinations(addresses: &[&str]) -> Value {
+    let address = |text: &&str| Value::OctetString(text.as_bytes().to_vec());
+    Value::Array(addresses.iter().map(address).collect())
+}
+
+/// Class and name of each object in an object list (class 15, attribute 2).
+pub fn listed_objects(value: &Value) -> Result<Vec<(u16, Obis)>, Malformed> {
+    let parse = |item: &Value| match item.as_items()? {
+        [Value::LongUnsigned(class), _, name, ..] => {
+            let name = name.as_bytes()?.try_into().map_err(|_| Malformed::Length)?;
+            Ok((*class, Obis(name)))
+        }
+        _ => Err(Malformed::Type),
+    };
+    value.as_items()?.iter().map(parse).collect()
+}
+
+/// Associations and security set-ups other than our own: whoever knows their passwords and keys still gets in.
+pub fn other_doors(objects: &[(u16, Obis)]) -> Vec<Obis> {
+    let own = [Member::OBJECT_LIST, Member::KEY_TRANSFER];
+    objects
+        .iter()
+        .filter(|(class, name)| {
+            own.iter()
+                .any(|member| member.class == *class && member.object != *name)
+        })
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn payloads_equal_those_of_another_encoder() {
+        for (value, bytes) in [
+            (
+                PushDestination::tcp("10.9.8.7:5000").value(),
+                "02031600090D31302E392E382E373A353030301600",
+            ),
+            (apn("gainer.apn"), "090A6761696E65722E61706E"),
+            (port(4059), "120FDB"),
+            (
+                destinations(&["10.9.8.7:5000"]),
+                "0101090D31302E392E382E373A35303030",
+            ),
+            (
+                ScalerUnit {
+                    scaler: 0,
+                    unit: 30,
+                }
+                .value(),
+                "02020F00161E",
+            ),
+        ] {
+            assert_eq!(value.encode(), hex(bytes));
+        }
+    }
+
+    #[test]
+    fn values_parse_what_they_make() {
+        let push = PushDestination::tcp("10.9.8.7:5000");
+        assert_eq!(PushDestination::parse(&push.value()), Ok(push));
+        let scaler = ScalerUnit {
+            scaler: -3,
+            unit: 30,
+        };
+        assert_eq!(ScalerUnit::parse(&scaler.value()), Ok(scaler));
+        assert_eq!(ScalerUnit::parse(&Value::Null), Err(Malformed::Type));
+    }
+
+    #[test]
+    fn doors_of_other_clients_are_found() {
+        let installer = Obis([0, 0, 40, 0, 2, 255]);
+        let their_keys = Obis([0, 0, 43, 0, 1, 255]);
+        let objects = [
+            (15, Obis::CURRENT_ASSOCIATION),
+            (15, installer),
+            (64, Obis::SECURITY),
+            (64, their_keys),
+            (3, Obis::ENERGY[0]),
+        ];
+        assert_eq!(other_doors(&objects), [installer, their_keys]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parsers_panic(bytes: Vec<u8>) {
+            if let Ok(value) = Value::decode(&bytes) {
+                let _ = (ScalerUnit::parse(&value), PushDestination::parse(&value), listed_objects(&value));
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Invocation counters: reserved in blocks, so that no crash lets one be used twice.
+
+use super::{Journal, JournalError};
+use crate::dlms::SystemTitle;
+use crate::dlms::keys::key_name;
+use crate::meter::link::{CounterBlock, Counters, CountersError};
+use crate::meter::released::KeySet;
+use crate::types::Digest;
+
+impl Counters for Journal {
+    async fn reserve(
+        &self,
+        key: Digest,
+        title: SystemTitle,
+        above: u32,
+    ) -> Result<CounterBlock, CountersError> {
+        let unavailable = |error: sqlx::Error| CountersError::Unavailable(error.to_string());
+        let mut transaction = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(unavailable)?;
+        let high: Option<i64> = sqlx::query_scalar(
+            "SELECT max(high) FROM counters WHERE key = $1 AND title IN ($2, '')",
+        )
+        .bind(key.to_string())
+        .bind(title.to_string())
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(unavailable)?;
+        let used = u32::try_from(high.unwrap_or(0)).map_err(|_| CountersError::Spent)?;
+        let block = self.next_block(used, above)?;
+        sqlx::query(
+            "INSERT INTO counters (key, title, high) VALUES ($1, $2, $3)
+             ON CONFLICT (key, title) DO UPDATE SET high = excluded.high",
+        )
+        .bind(key.to_string())
+        .bind(title.to_string())
+        .bind(i64::from(block.last))
+        .execute(&mut *transaction)
+        .await
+        .map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        Ok(block)
+    }
+}
+
+impl Journal {
+    fn next_block(&self, used: u32, above: u32) -> Result<CounterBlock, CountersError> {
+        if above > used.saturating_add(self.settings.max_counter_jump) {
+            return Err(CountersError::Jump { above, used });
+        }
+        // Some meters keep the last counter they accepted, others the lowest they will: one more is right for both.
+        let first = used.max(above).checked_add(1).ok_or(CountersError::Spent)?;
+        let last = first.checked_add(BLOCK - 1).ok_or(CountersError::Spent)?;
+        Ok(CounterBlock { first, last })
+    }
+
+    /// Notes the counter that a set came with, for any sender, so that a meter far ahead of zero is believed.
+    pub(super) async fn note_counter(
+        transaction: &mut sqlx::SqliteTransaction<'_>,
+        set: &KeySet,
+    ) -> Result<(), JournalError> {
+        if set.last_counter() == 0 {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO counters (key, title, high) VALUES ($1, '', $2)
+             ON CONFLICT (key, title) DO UPDATE SET high = max(high, excluded.high)",
+        )
+        .bind(key_name(set.guek()).to_string())
+        .bind(i64::from(set.last_counter()))
+        .execute(&mut **transaction)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Enough for an association and what is done in it; what a crash wastes is nothing against 2^32.
+const BLOCK: u32 = 32;

@@ -1,0 +1,139 @@
+//! The ways in which a simulated meter fails.
+
+use std::time::Duration;
+
+/// What a simulated meter does wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Faults {
+    /// Each once, at the transfer of this number, counted from 1.
+    pub transfers: Vec<(TransferFault, u32)>,
+    /// The counter stays when the encryption key changes.
+    pub keeps_counter: bool,
+    /// The counter object always shows zero.
+    pub hides_counter: bool,
+    /// Errors are never answered: the connection just ends.
+    pub is_silent: bool,
+    /// After how many failures nobody is let in, and for how long.
+    pub lock_out: Option<LockOut>,
+    /// The longest message it sends; longer values come in blocks.
+    pub max_bytes: u16,
+}
+
+/// A meter that has had enough.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LockOut {
+    /// Bad tags and failed proofs until it locks.
+    pub failures: u32,
+    /// How long it stays locked.
+    pub duration: Duration,
+}
+
+/// What goes wrong at a transfer of keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TransferFault {
+    /// All keys are taken; the connection dies before the answer.
+    DropResponse,
+    /// Power is lost before any key is taken.
+    CrashBefore,
+    /// The first key is taken, then power is lost.
+    Partial,
+    /// No key is taken; the answer says so.
+    Reject,
+    /// The first key is taken; the answer says temporary failure, under the mixed keys.
+    RejectSecond,
+    /// All keys are taken; the answer is already protected with them.
+    AnswerNewKey,
+    /// The keys count only once the association has ended.
+    Defer,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            transfers: Vec::new(),
+            keeps_counter: false,
+            hides_counter: false,
+            is_silent: false,
+            lock_out: None,
+            max_bytes: 1024,
+        }
+    }
+}
+
+impl Faults {
+    /// Faults by their names, such as `partial`, `drop-response:2`, `silent` or `lock-out:3/60`: after 3 failures for 60
+    /// seconds.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownFault> {
+        let mut faults = Self::default();
+        for text in names {
+            let unknown = || UnknownFault(text.to_owned());
+            let (name, argument) = text.split_once(':').unwrap_or((text, ""));
+            match name {
+                "no-ic-reset" => faults.keeps_counter = true,
+                "hidden-ic" => faults.hides_counter = true,
+                "silent" => faults.is_silent = true,
+                "lock-out" => {
+                    let (failures, seconds) = argument.split_once('/').ok_or_else(unknown)?;
+                    let seconds = seconds.parse().map_err(|_| unknown())?;
+                    faults.lock_out = Some(LockOut {
+                        failures: failures.parse().map_err(|_| unknown())?,
+                        duration: Duration::from_secs(seconds),
+                    });
+                }
+                transfer => {
+                    let (_, fault) = TRANSFER_FAULTS
+                        .iter()
+                        .find(|(name, _)| *name == transfer)
+                        .ok_or_else(unknown)?;
+                    let at = if argument.is_empty() { "1" } else { argument };
+                    faults
+                        .transfers
+                        .push((*fault, at.parse().map_err(|_| unknown())?));
+                }
+            }
+        }
+        Ok(faults)
+    }
+
+    /// The fault at the transfer of this number, once.
+    pub(super) fn take_transfer(&mut self, number: u32) -> Option<TransferFault> {
+        let found = self.transfers.iter().position(|(_, at)| *at == number);
+        found.map(|index| self.transfers.remove(index).0)
+    }
+}
+
+/// No fault has this name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no fault is called `{0}`")]
+pub struct UnknownFault(String);
+
+const TRANSFER_FAULTS: [(&str, TransferFault); 7] = [
+    ("drop-response", TransferFault::DropResponse),
+    ("crash-before", TransferFault::CrashBefore),
+    ("partial", TransferFault::Partial),
+    ("reject", TransferFault::Reject),
+    ("reject-second", TransferFault::RejectSecond),
+    ("answer-newkey", TransferFault::AnswerNewKey),
+    ("defer", TransferFault::Defer),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read_by_name() {
+        let faults =
+            Faults::parse(["partial", "drop-response:2", "silent", "lock-out:3/60"]).unwrap();
+        let transfers = [
+            (TransferFault::Partial, 1),
+            (TransferFault::DropResponse, 2),
+        ];
+        assert_eq!(faults.transfers, transfers);
+        assert!(faults.is_silent && !faults.keeps_counter);
+        assert_eq!(faults.lock_out.unwrap().duration, Duration::from_secs(60));
+        for text in ["explode", "partial:x", "lock-out", "lock-out:3"] {
+            assert_eq!(Faults::parse([text]), Err(UnknownFault(text.to_owned())));
+        }
+    }
+}

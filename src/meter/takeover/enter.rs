@@ -1,0 +1,238 @@
+//! Getting into a meter without guessing more often than it takes.
+
+use std::time::Duration;
+
+use super::{Halt, Run, TakeoverError};
+use crate::dlms::axdr::Value;
+use crate::dlms::obis::Member;
+use crate::meter::escrow::{Escrow, StopReason};
+use crate::meter::journal::Pair;
+use crate::meter::link::{Credentials, Dial, LinkError, Login, MeterLink as _};
+use crate::types::MeterSerial;
+
+/// What a meter said to a pair of keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Entry {
+    /// We are in: it proved its keys and answered a protected read.
+    Open,
+    /// Not with these.
+    Refused,
+}
+
+impl<D: Dial, E: Escrow> Run<'_, D, E> {
+    /// Enters with the first pair that opens, and remembers it.
+    pub(super) async fn enter_with_any(&mut self, order: &[Pair]) -> Result<Option<Pair>, Halt> {
+        for pair in order {
+            if self.progress.refused.contains(pair) {
+                continue;
+            }
+            if self.enter(*pair).await? == Entry::Open {
+                let before = self.progress.held.pair.replace(*pair);
+                if before.is_some_and(|before| before != *pair) {
+                    // A key arrived, so the key that it was wrapped under is one that the meter has.
+                    self.progress.held.kek = self.progress.sent_under;
+                }
+                self.save().await?;
+                return Ok(Some(*pair));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Enters with the keys that the meter is known to have.
+    pub(super) async fn enter_with_held(&mut self) -> Result<(), Halt> {
+        let pair = self.held_pair()?;
+        match self.enter(pair).await? {
+            Entry::Open => Ok(()),
+            // It had these keys. Somebody else is at the meter, or it is out of order: neither is for us to guess.
+            Entry::Refused => Err(self.leave_alone(LinkError::KeysRefused).await?),
+        }
+    }
+
+    /// Ends any association, looks at the meter as anybody may, then enters with `pair`.
+    pub(super) async fn enter(&mut self, pair: Pair) -> Result<Entry, Halt> {
+        self.stay_out_while_waiting()?;
+        let mut counter = self.look().await?;
+        self.count_attempt().await?;
+        for _ in 0..STALE_TRIES {
+            match self.log_in(pair, counter).await {
+                Ok(serial) => {
+                    self.progress.failures = 0;
+                    self.progress.failures_in_all -= 1;
+                    self.progress.back_off = Duration::ZERO;
+                    self.progress.refused.clear();
+                    self.progress.counter_seen = counter;
+                    self.check_serial(serial.as_ref())?;
+                    return Ok(Entry::Open);
+                }
+                // Somebody else talks to the meter too: its counter moved since we looked.
+                Err(Failure::Link(LinkError::StaleCounter(lowest))) => {
+                    counter =
+                        counter.max(lowest.map_or(counter, |lowest| lowest.saturating_sub(1)));
+                }
+                Err(Failure::Link(error)) if error.is_failed_login() => {
+                    self.progress.refused.push(pair);
+                    self.count_failure().await?;
+                    return Ok(Entry::Refused);
+                }
+                Err(Failure::Link(error)) => return Err(self.void_attempt(error).await?),
+                Err(Failure::Ours(error)) => return Err(error.into()),
+            }
+        }
+        Err(self.void_attempt(LinkError::StaleCounter(None)).await?)
+    }
+
+    /// Associates and reads the serial number, protected. `None` if the meter does not show it to managers.
+    pub(super) async fn log_in(
+        &mut self,
+        pair: Pair,
+        counter_above: u32,
+    ) -> Result<Option<Value>, Failure> {
+        let guek = self
+            .sets
+            .get(&pair.guek)
+            .ok_or_else(|| super::damaged("no such set"));
+        let gak = self
+            .sets
+            .get(&pair.gak)
+            .ok_or_else(|| super::damaged("no such set"));
+        let (guek, gak) = (guek.map_err(Failure::Ours)?, gak.map_err(Failure::Ours)?);
+        let mut keys = guek.cipher_keys();
+        keys.gak = gak.gak();
+        let credentials = Credentials {
+            keys,
+            suite: guek.suite(),
+            meter: self.meter.system_title,
+            counter_above,
+        };
+        self.link
+            .associate(Login::Management(credentials))
+            .await
+            .map_err(Failure::Link)?;
+        match self.link.read(Member::SERIAL).await {
+            Ok(serial) => Ok(Some(serial)),
+            Err(LinkError::Denied(_)) => Ok(None),
+            Err(error) => Err(Failure::Link(error)),
+        }
+    }
+
+    /// The meter's counter, as it tells anybody. Tried again once, as meters drop lines.
+    pub(super) async fn look(&mut self) -> Result<u32, Halt> {
+        let mut seen = self.read_publicly(Member::COUNTER).await;
+        if seen.is_err() {
+            seen = self.read_publicly(Member::COUNTER).await;
+        }
+        match seen {
+            Ok(value) => Ok(counter(&value)),
+            // Some meters show it to managers only: then the journal's counters have to do.
+            Err(LinkError::Denied(_)) => Ok(0),
+            Err(error) => Err(self.leave_alone(error).await?),
+        }
+    }
+
+    pub(super) async fn read_publicly(&mut self, attribute: Member) -> Result<Value, LinkError> {
+        self.link.associate(Login::Public).await?;
+        self.link.read(attribute).await
+    }
+
+    /// Stops if the serial number is not that of the released meter.
+    pub(super) fn check_serial(&self, serial: Option<&Value>) -> Result<(), Halt> {
+        let Some(serial) = serial else {
+            return Ok(());
+        };
+        let told = serial
+            .as_bytes()
+            .ok()
+            .and_then(|bytes| str::from_utf8(bytes).ok());
+        let told = told.and_then(|text| text.parse::<MeterSerial>().ok());
+        match told {
+            Some(told) if told == self.meter.serial => Ok(()),
+            _ => Err(Halt::Stop(StopReason::WrongMeter)),
+        }
+    }
+
+    pub(super) fn stay_out_while_waiting(&self) -> Result<(), Halt> {
+        let until = self.progress.wait_until;
+        if until > self.takeover.clock.now() {
+            return Err(Halt::Wait(until, None));
+        }
+        Ok(())
+    }
+
+    /// ORDER: an attempt is counted before it is made, so that a crash never makes it free.
+    async fn count_attempt(&mut self) -> Result<(), Halt> {
+        if self.progress.failures >= MAX_FAILURES {
+            return Err(self.back_off().await?);
+        }
+        self.progress.failures += 1;
+        self.progress.failures_in_all += 1;
+        self.save().await?;
+        Ok(())
+    }
+
+    async fn count_failure(&mut self) -> Result<(), Halt> {
+        if self.progress.failures >= MAX_FAILURES {
+            return Err(self.back_off().await?);
+        }
+        self.save().await?;
+        Ok(())
+    }
+
+    /// Leaves the meter alone for twice as long as the last time; then there is a new budget.
+    async fn back_off(&mut self) -> Result<Halt, TakeoverError> {
+        let wait = (self.progress.back_off * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        self.progress.back_off = wait;
+        self.progress.failures = 0;
+        self.wait(wait, Some(LinkError::KeysRefused)).await
+    }
+
+    /// The attempt said nothing about the keys.
+    async fn void_attempt(&mut self, error: LinkError) -> Result<Halt, TakeoverError> {
+        self.progress.failures -= 1;
+        self.progress.failures_in_all -= 1;
+        self.leave_alone(error).await
+    }
+
+    /// What to do about an error that no key is to blame for.
+    pub(super) async fn leave_alone(&mut self, error: LinkError) -> Result<Halt, TakeoverError> {
+        if matches!(error, LinkError::WrongMeter(_)) {
+            return Ok(Halt::Stop(StopReason::WrongMeter));
+        }
+        let wait = self.takeover.settings.unreachable_wait;
+        self.wait(wait, Some(error)).await
+    }
+
+    async fn wait(
+        &mut self,
+        wait: Duration,
+        cause: Option<LinkError>,
+    ) -> Result<Halt, TakeoverError> {
+        let until = self.takeover.clock.now().after(wait);
+        self.progress.wait_until = until;
+        self.save().await?;
+        Ok(Halt::Wait(until, cause))
+    }
+}
+
+/// Why a login did not succeed.
+pub(super) enum Failure {
+    /// The meter or the line.
+    Link(LinkError),
+    /// Our side.
+    Ours(TakeoverError),
+}
+
+/// A counter as a number; what cannot be one counts as zero, as it only ever moves ours up.
+fn counter(value: &Value) -> u32 {
+    value
+        .as_integer()
+        .ok()
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(0)
+}
+
+/// Meters lock their doors after a few failures; how many differs, and nobody tells.
+const MAX_FAILURES: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_secs(15 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+const STALE_TRIES: usize = 3;

@@ -1,0 +1,128 @@
+//! Changing GUEK and GAK, whatever becomes of the messages that do it.
+
+use super::order::{Transferred, after_transfer};
+use super::{Halt, Run, TakeoverError, Transfer};
+use crate::dlms::keys::{KeyRole, WrappedKey, wrap};
+use crate::meter::escrow::{Escrow, StopReason};
+use crate::meter::journal::{Pair, Round, State};
+use crate::meter::link::{Dial, LinkError, MeterLink as _};
+
+impl<D: Dial, E: Escrow> Run<'_, D, E> {
+    /// Sends what is missing and looks what the meter has, until it has all of the target. Always the same keys.
+    pub(super) async fn rotate(&mut self) -> Result<(), Halt> {
+        self.stay_out_while_waiting()?;
+        if self.progress.state == State::Sent {
+            self.resolve(Denied::No).await?;
+        } else {
+            self.enter_with_held().await?;
+        }
+        if self.progress.round == Round::Second {
+            self.change_kek().await?;
+        }
+        let keks = self.keks_to_try()?;
+        let mut denials = 0;
+        for _ in 0..MAX_TRANSFERS {
+            let missing = self.missing()?;
+            if missing.is_empty() {
+                return self.commit(State::Proven).await;
+            }
+            let kek = keks[denials % keks.len()];
+            let denied = self.transfer(&missing, kek).await?;
+            if denied == Denied::Yes {
+                denials += 1;
+            }
+            self.resolve(denied).await?;
+        }
+        match self.missing()?.is_empty() {
+            true => self.commit(State::Proven).await,
+            false => Err(Halt::Stop(StopReason::TransferRefused)),
+        }
+    }
+
+    /// Which of GUEK and GAK the meter does not have yet, as many as go into one request.
+    fn missing(&self) -> Result<Vec<KeyRole>, TakeoverError> {
+        let (pair, target) = (self.held_pair()?, self.target()?);
+        let mut roles = Vec::new();
+        if pair.guek != target {
+            roles.push(KeyRole::Guek);
+        }
+        if pair.gak != target {
+            roles.push(KeyRole::Gak);
+        }
+        if self.takeover.settings.transfer == Transfer::OneByOne {
+            // GAK first, as head ends in the field do.
+            roles = roles.pop().into_iter().collect();
+        }
+        Ok(roles)
+    }
+
+    async fn transfer(&mut self, roles: &[KeyRole], kek: u32) -> Result<Denied, Halt> {
+        let target = self.target()?;
+        let before = self.held_pair()?;
+        let sent = |role, old| if roles.contains(&role) { target } else { old };
+        let wrapped = roles.iter().map(|role| self.wrapped(*role, kek));
+        let wrapped: Vec<WrappedKey> = wrapped.collect::<Result<_, _>>()?;
+        self.progress.expected = Some(Pair {
+            guek: sent(KeyRole::Guek, before.guek),
+            gak: sent(KeyRole::Gak, before.gak),
+        });
+        self.progress.sent_under = Some(kek);
+        self.progress.refused.clear();
+        // ORDER: the journal says that the meter may have the keys before it may.
+        self.commit(State::Sent).await?;
+        match self.link.transfer_keys(&wrapped).await {
+            Err(LinkError::Denied(_)) => Ok(Denied::Yes),
+            Ok(()) | Err(_) => Ok(Denied::No),
+        }
+    }
+
+    /// Finds out what the meter has. Whatever it answered to the transfer was only a hint.
+    async fn resolve(&mut self, denied: Denied) -> Result<(), Halt> {
+        let (before, target) = (self.held_pair()?, self.target()?);
+        let order = after_transfer(Transferred {
+            before,
+            expected: self.progress.expected.unwrap_or(Pair::of(target)),
+            target,
+            denied: denied == Denied::Yes,
+            counter_fell: self.look().await? < self.progress.counter_seen,
+        });
+        if self.enter_with_any(&order).await?.is_some() {
+            return Ok(());
+        }
+        // One of them it must have, so a refusal was not what it seemed. From the beginning, later.
+        self.progress.refused.clear();
+        Err(self.leave_alone(LinkError::KeysRefused).await?)
+    }
+
+    /// The key encryption keys that the meter may have, likeliest first.
+    fn keks_to_try(&self) -> Result<Vec<u32>, TakeoverError> {
+        if let Some(kek) = self.progress.held.kek {
+            return Ok(vec![kek]);
+        }
+        let target = self.target()?;
+        let likeliest = self.progress.released.map_or(target, |pair| pair.guek);
+        let others = self
+            .sets
+            .keys()
+            .rev()
+            .filter(|set| ![likeliest, target].contains(set));
+        Ok([likeliest].into_iter().chain(others.copied()).collect())
+    }
+
+    /// A key of the target, wrapped under the key encryption key of set `kek`.
+    pub(super) fn wrapped(&self, role: KeyRole, kek: u32) -> Result<WrappedKey, TakeoverError> {
+        let key = self.set(self.target()?)?.key(role);
+        let key = key.ok_or_else(|| super::damaged("the target lacks a key"))?;
+        wrap(self.set(kek)?.kek(), role, key).map_err(|error| super::damaged(&error.to_string()))
+    }
+}
+
+/// Whether the meter said, protected, that it does not take the keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Denied {
+    Yes,
+    No,
+}
+
+/// Enough for two keys one by one, each lost twice; a meter that takes none by then never will.
+const MAX_TRANSFERS: usize = 8;

@@ -1,0 +1,391 @@
+//! A gaining supplier with its journal, an escrow that remembers what it was told, and meters to take over.
+
+use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use cos_escrow::dlms::SystemTitle;
+use cos_escrow::dlms::axdr::Value;
+use cos_escrow::dlms::keys::{Suite, WrappedKey, key_name};
+use cos_escrow::dlms::obis::Member;
+use cos_escrow::meter::escrow::{Escrow, EscrowError, Report};
+use cos_escrow::meter::journal::{Claim, Journal, JournalSettings, SealError, Sealer, State};
+use cos_escrow::meter::link::{Dial, DlmsDial, LinkError, LinkSettings, Login, MeterLink};
+use cos_escrow::meter::released::{KeySet, RegisterRead, ReleasedMeter};
+use cos_escrow::meter::simulate::{Faults, MeterSeed, Simulator};
+use cos_escrow::meter::takeover::{Outcome, Settings, Takeover, TakeoverError};
+use cos_escrow::types::{
+    Digest, HandoverId, ManualClock, Random as _, Secret, SystemRandom, Timestamp,
+};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+pub(super) struct World {
+    folder: Arc<TempDir>,
+    sealer: Arc<TestSealer>,
+    pub(super) journal: Journal,
+    pub(super) escrow: Arc<TestEscrow>,
+    pub(super) clock: ManualClock,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let sealer = Arc::new(TestSealer::new());
+        let journal = open(&folder, &sealer).await;
+        Self {
+            folder,
+            sealer,
+            journal,
+            escrow: Arc::default(),
+            clock: ManualClock::at(Timestamp::from_seconds(1_790_000_000)),
+        }
+    }
+
+    /// A new process on the same file, after the lease of the dead one has run out.
+    pub(super) async fn after_crash(&self) -> Self {
+        self.journal.close().await;
+        self.clock.advance(Duration::from_secs(5 * 60));
+        Self {
+            folder: Arc::clone(&self.folder),
+            sealer: Arc::clone(&self.sealer),
+            journal: open(&self.folder, &self.sealer).await,
+            escrow: Arc::clone(&self.escrow),
+            clock: self.clock.clone(),
+        }
+    }
+
+    pub(super) async fn meter(&self, seed: MeterSeed, faults: &[&str]) -> Simulator {
+        let faults = Faults::parse(faults.iter().copied()).unwrap();
+        let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        Simulator::start(bind, seed, faults).await.unwrap()
+    }
+
+    pub(super) fn released(&self, meter: &Simulator, candidates: Vec<KeySet>) -> ReleasedMeter {
+        self.released_at(meter.address(), candidates)
+    }
+
+    pub(super) fn released_at(
+        &self,
+        address: SocketAddr,
+        candidates: Vec<KeySet>,
+    ) -> ReleasedMeter {
+        ReleasedMeter {
+            handover: HandoverId::random(&SystemRandom),
+            supply_point: "2499999999991".parse().unwrap(),
+            serial: "A01 2345678".parse().unwrap(),
+            address,
+            system_title: TITLE,
+            device_name: None,
+            candidates,
+            closing_read: None,
+            repoint: None,
+        }
+    }
+
+    pub(super) fn dial(&self) -> DlmsDial<'_, Journal> {
+        DlmsDial {
+            settings: LinkSettings {
+                connect_within: Duration::from_secs(5),
+                answer_within: Duration::from_secs(5),
+                ..LinkSettings::new(SystemTitle(*b"COSTEST1"))
+            },
+            counters: &self.journal,
+            random: &SystemRandom,
+        }
+    }
+
+    pub(super) fn takeover<'a, D>(
+        &'a self,
+        dial: &'a D,
+        settings: Settings,
+    ) -> Takeover<'a, D, TestEscrow> {
+        Takeover {
+            journal: &self.journal,
+            dial,
+            escrow: &self.escrow,
+            clock: &self.clock,
+            random: &SystemRandom,
+            settings,
+        }
+    }
+
+    pub(super) async fn try_claim(&self, meter: &ReleasedMeter) -> Result<Claim, TakeoverError> {
+        let dial = self.dial();
+        self.takeover(&dial, Settings::default()).claim(meter).await
+    }
+
+    pub(super) async fn claim(&self, meter: &ReleasedMeter) -> Claim {
+        self.try_claim(meter).await.unwrap()
+    }
+
+    pub(super) async fn try_run(
+        &self,
+        handover: HandoverId,
+        settings: Settings,
+    ) -> Result<Outcome, TakeoverError> {
+        let dial = self.dial();
+        self.takeover(&dial, settings)
+            .run(handover, &|_, _| {})
+            .await
+    }
+
+    pub(super) async fn run(&self, handover: HandoverId, settings: Settings) -> Outcome {
+        self.try_run(handover, settings).await.unwrap()
+    }
+
+    pub(super) async fn take_over(&self, meter: &ReleasedMeter, settings: Settings) -> Outcome {
+        self.claim(meter).await;
+        self.run(meter.handover, settings).await
+    }
+
+    /// Runs a takeover and drops it at a chosen point, as a crash would. Returns whether it got there.
+    pub(super) async fn run_until(
+        &self,
+        handover: HandoverId,
+        settings: Settings,
+        kill: Kill,
+    ) -> bool {
+        let inner = self.dial();
+        let reached = Notify::new();
+        let dial = KillingDial {
+            inner: &inner,
+            kill,
+            reached: &reached,
+        };
+        let takeover = self.takeover(&dial, settings);
+        let on_step = |_, state| {
+            if kill == Kill::AfterState(state) {
+                reached.notify_one();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = reached.notified() => true,
+            outcome = takeover.run(handover, &on_step) => { outcome.unwrap(); false }
+        }
+    }
+
+    /// Runs a takeover and drops it after so many polls, wherever that is. `None` if it was dropped.
+    pub(super) async fn run_for(
+        &self,
+        handover: HandoverId,
+        settings: Settings,
+        polls: usize,
+    ) -> Option<Outcome> {
+        let mut run = Box::pin(self.try_run(handover, settings));
+        let mut left = polls;
+        let ended = poll_fn(|context| match run.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                left -= 1;
+                Poll::Pending
+            }
+        });
+        ended.await.map(Result::unwrap)
+    }
+
+    pub(super) fn journal_files(&self) -> Vec<Vec<u8>> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        entries
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+            .collect()
+    }
+
+    pub(super) fn scratch(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+async fn open(folder: &TempDir, sealer: &Arc<TestSealer>) -> Journal {
+    let path = folder.path().join("journal.db");
+    let sealer = Arc::clone(sealer) as Arc<dyn Sealer>;
+    Journal::open(&path, sealer, JournalSettings::default())
+        .await
+        .unwrap()
+}
+
+/// Where a run dies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kill {
+    /// When this state is durable.
+    AfterState(State),
+    /// When keys are about to be sent.
+    BeforeTransfer,
+    /// When the meter has answered.
+    AfterTransfer,
+}
+
+/// The keys that every meter here starts with: counting up from 00, D0 and 10.
+pub(super) fn released_keys(suite: Suite) -> KeySet {
+    let count_from = |first: u8| {
+        let bytes = (0..suite.key_bytes()).map(|at| first.wrapping_add(u8::try_from(at).unwrap()));
+        Secret::new(bytes.collect())
+    };
+    KeySet::new(suite, count_from(0x00), count_from(0xD0), count_from(0x10)).unwrap()
+}
+
+pub(super) fn seed(suite: Suite) -> MeterSeed {
+    let mut seed = MeterSeed::new("A012345678", TITLE, released_keys(suite));
+    seed.last_counter = Some(500);
+    seed
+}
+
+pub(super) const TITLE: SystemTitle = SystemTitle(*b"MMM\0\0\xBC\x61\x4E");
+
+/// An escrow that does what it is asked and remembers it.
+#[derive(Default)]
+pub(super) struct TestEscrow {
+    deposits: Mutex<Vec<[Digest; 3]>>,
+    reads: Mutex<Vec<RegisterRead>>,
+    reports: Mutex<Vec<Report>>,
+    refuses: AtomicBool,
+}
+
+impl TestEscrow {
+    pub(super) fn reports(&self) -> Vec<Report> {
+        self.reports.lock().unwrap().clone()
+    }
+
+    pub(super) fn reads(&self) -> Vec<RegisterRead> {
+        self.reads.lock().unwrap().clone()
+    }
+
+    pub(super) fn deposits(&self) -> usize {
+        self.deposits.lock().unwrap().len()
+    }
+
+    pub(super) fn last_deposit_is(&self, set: &KeySet) -> bool {
+        self.deposits.lock().unwrap().last() == Some(&names(set))
+    }
+
+    pub(super) fn refuse_deposits(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+}
+
+fn names(set: &KeySet) -> [Digest; 3] {
+    [set.guek(), set.gak(), set.kek()].map(key_name)
+}
+
+impl Escrow for TestEscrow {
+    async fn write_ahead(&self, _: &ReleasedMeter, keys: &KeySet) -> Result<u32, EscrowError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(EscrowError::Unavailable("as the test wants".to_owned()));
+        }
+        let mut deposits = self.deposits.lock().unwrap();
+        let known = deposits.iter().position(|known| *known == names(keys));
+        let index = known.unwrap_or_else(|| {
+            deposits.push(names(keys));
+            deposits.len() - 1
+        });
+        Ok(u32::try_from(index + 1).unwrap())
+    }
+
+    async fn closing_read(&self, _: HandoverId, reads: &[RegisterRead]) -> Result<(), EscrowError> {
+        *self.reads.lock().unwrap() = reads.to_vec();
+        Ok(())
+    }
+
+    async fn report(&self, _: HandoverId, report: &Report) -> Result<(), EscrowError> {
+        self.reports.lock().unwrap().push(report.clone());
+        Ok(())
+    }
+}
+
+struct TestSealer(LessSafeKey);
+
+impl TestSealer {
+    fn new() -> Self {
+        let mut key = [0; 32];
+        SystemRandom.fill(&mut key);
+        Self(LessSafeKey::new(
+            UnboundKey::new(&AES_256_GCM, &key).unwrap(),
+        ))
+    }
+}
+
+impl Sealer for TestSealer {
+    fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; 12];
+        SystemRandom.fill(&mut nonce);
+        let mut sealed = plain.to_vec();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_in_place_append_tag(unique, Aad::from(context), &mut sealed)
+            .unwrap();
+        [nonce.to_vec(), sealed].concat()
+    }
+
+    fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Secret, SealError> {
+        let (nonce, sealed) = sealed.split_first_chunk().ok_or(SealError)?;
+        let mut plain = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let opened = self.0.open_in_place(nonce, Aad::from(context), &mut plain);
+        opened
+            .map(|plain| Secret::new(plain.to_vec()))
+            .map_err(|_| SealError)
+    }
+}
+
+/// Hands out links that stop for ever at a chosen point of the first transfer.
+struct KillingDial<'a> {
+    inner: &'a DlmsDial<'a, Journal>,
+    kill: Kill,
+    reached: &'a Notify,
+}
+
+impl<'a> Dial for KillingDial<'a> {
+    type Link = KillingLink<'a>;
+
+    fn dial(&self, address: SocketAddr) -> Self::Link {
+        KillingLink {
+            inner: self.inner.dial(address),
+            kill: self.kill,
+            reached: self.reached,
+        }
+    }
+}
+
+struct KillingLink<'a> {
+    inner: <DlmsDial<'a, Journal> as Dial>::Link,
+    kill: Kill,
+    reached: &'a Notify,
+}
+
+impl MeterLink for KillingLink<'_> {
+    async fn associate(&mut self, login: Login<'_>) -> Result<(), LinkError> {
+        self.inner.associate(login).await
+    }
+
+    async fn read(&mut self, attribute: Member) -> Result<Value, LinkError> {
+        self.inner.read(attribute).await
+    }
+
+    async fn write(&mut self, attribute: Member, value: &Value) -> Result<(), LinkError> {
+        self.inner.write(attribute, value).await
+    }
+
+    async fn transfer_keys(&mut self, keys: &[WrappedKey]) -> Result<(), LinkError> {
+        if self.kill == Kill::BeforeTransfer {
+            self.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
+        let done = self.inner.transfer_keys(keys).await;
+        if self.kill == Kill::AfterTransfer {
+            self.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
+        done
+    }
+
+    async fn release(&mut self) {
+        self.inner.release().await;
+    }
+}
