@@ -63,7 +63,10 @@ impl Engine {
                 }
                 // An operator must not hide which check failed by coming before it.
                 if policy.annotation("check").is_some() || policy.annotation("code").is_some() {
-                    return Err(PolicyError::new(name, "`@check` and `@code` are not an operator's"));
+                    return Err(PolicyError::new(
+                        name,
+                        "`@check` and `@code` are not an operator's",
+                    ));
                 }
                 add(&mut policies, &mut refusals, name, &policy)?;
             }

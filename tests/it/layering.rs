@@ -18,7 +18,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("cedar_policy", &["policy"]),
     ("clap", &["cli"]),
-    ("dlms_cosem", &["meter", "dlms"]),
+    ("dlms_cosem_rs", &["meter", "dlms"]),
     ("hpke", &["envelope"]),
     ("hyper", &["client", "http"]),
     ("hyper_util", &["client", "http"]),

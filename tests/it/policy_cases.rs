@@ -133,13 +133,13 @@ fn release_failures(facts: &ReleaseFacts) -> Vec<(&'static str, Code)> {
         ),
         ("06b", unfit, standing),
         ("06c", !facts.feed_fresh, Code::RegistrationStale),
-        ("07", early, Code::BeforeWindow),
-        ("07", late && !recovers, Code::AfterWindow),
+        ("07a", early, Code::BeforeWindow),
+        ("07b", late && !recovers, Code::AfterWindow),
         ("08", other_meter, Code::MeterMismatch),
         ("09", no_key, Code::RecipientKeyInactive),
         ("10", facts.over_threshold, Code::Quarantined),
-        ("11", disputed && !recovers && !reads, Code::ReadMismatch),
-        ("11", facts.on_hold, Code::OnHold),
+        ("11a", disputed && !recovers && !reads, Code::ReadMismatch),
+        ("11b", facts.on_hold, Code::OnHold),
     ];
     let failed = checks.into_iter().filter(|(_, fails, _)| *fails);
     failed.map(|(check, _, code)| (check, code)).collect()

@@ -60,6 +60,22 @@ impl Event {
         self.meter["msn"].as_str().unwrap_or_default()
     }
 
+    /// Whether the meter speaks DLMS.
+    pub fn is_dlms(&self) -> bool {
+        self.security["suite"] == "dlms-0"
+    }
+
+    /// All import registers of the closing read together, in watt-hours.
+    pub fn total_watt_hours(&self) -> u32 {
+        let registers = self.cos_read["registers"].as_array();
+        let values = registers.into_iter().flatten().filter_map(|register| {
+            let text = register["value"].as_str()?;
+            let (whole, tenths) = text.split_once('.').unwrap_or((text, "0"));
+            Some(whole.parse::<u32>().ok()? * 1_000 + tenths.parse::<u32>().ok()? * 100)
+        });
+        values.sum()
+    }
+
     /// The package that the losing supplier deposits.
     pub fn package(&self) -> Result<Package, Failure> {
         let meter = &self.meter;
@@ -89,7 +105,7 @@ impl Event {
 
     fn credential(&self) -> Value {
         let security = &self.security;
-        if security["suite"] == "dlms-0" {
+        if self.is_dlms() {
             return json!({ "dlms": {
                 "association": "management", "client_sap": security["client_sap"],
                 "mechanism": security["hls_mechanism"], "suite": 0,

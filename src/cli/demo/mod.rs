@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod market;
+pub mod meters;
 pub mod play;
 pub mod script;
 
@@ -55,6 +56,26 @@ impl Row for Line {
     }
 }
 
+impl Row for meters::TakenOver {
+    const COLUMNS: &'static [&'static str] = &[
+        "serial",
+        "supplier",
+        "rotated",
+        "old_keys_work",
+        "nonce_reuses",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.serial.clone(),
+            self.supplier.to_string(),
+            self.rotated.to_string(),
+            self.old_keys_work.to_string(),
+            self.nonce_reuses.to_string(),
+        ]
+    }
+}
+
 /// Runs the demo.
 pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let text = match &arguments.events {
@@ -98,13 +119,30 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
     }
     progress.finish_and_clear();
     let outcomes = std::mem::take(&mut play.outcomes);
+    let handed = std::mem::take(&mut play.handed);
     let lines = judge(&events, &outcomes);
     output.rows(&lines)?;
-
-    let failed = (0..events.len())
+    let wrong = (0..events.len())
         .filter(|index| outcomes.get(index) != Some(&events[*index].expect))
         .count();
-    let passed = events.len() - failed;
+
+    let taken = meters::take_over(&market, &events, &handed, METERS).await?;
+    output.note(format_args!(
+        "{} simulated meters were taken over",
+        taken.len()
+    ));
+    output.rows(&taken)?;
+    let still_in = taken.iter().filter(|taken| !taken.is_right()).count() + METERS - taken.len();
+
+    market.wait_until(meters::grace_over(&market)).await?;
+    let closed = market.instance.escrow.close_confirmed().await;
+    let closed = closed.map_err(Failure::failed)?;
+    output.note(format_args!(
+        "{closed} handovers were closed after their grace, and what the losing suppliers knew is erased"
+    ));
+
+    let failed = wrong + still_in + usize::from(closed != taken.len());
+    let passed = events.len() + METERS + 1 - failed;
     market.instance.stop().await;
     output.print(&format!("{passed} passed, {failed} failed\n"))?;
     match failed {
@@ -147,5 +185,7 @@ fn progress(steps: usize, output: &Output) -> ProgressBar {
     bar
 }
 
+/// How many simulated meters are taken over.
+const METERS: usize = 5;
 /// 100 synthetic events: every scenario, every class of meter.
 const EVENTS: &str = include_str!("../../../tests/data/cos_events.jsonl");

@@ -1,0 +1,242 @@
+//! A takeover's escrow is the one that released the meter.
+
+use std::collections::BTreeMap;
+
+use super::{Opened, management};
+use crate::client::{Client, ClientError, Depositor, seal_package, seal_read};
+use crate::dlms::obis::Obis;
+use crate::envelope::package::{Credential, Package, SecretHex};
+use crate::envelope::read::Read;
+use crate::envelope::statement::{Confirmation, Outcome};
+use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
+use crate::identity::SigningIdentity;
+use crate::meter::escrow::{Escrow, EscrowError, Report};
+use crate::meter::released::{KeySet, RegisterRead, ReleasedMeter};
+use crate::types::{
+    Clock, EnvelopeId, HandoverId, PartyId, Random, Secret, SystemRandom, Timestamp,
+};
+
+/// The escrow as one gaining supplier uses it for its takeovers.
+pub struct SupplierEscrow<'a> {
+    /// The connection.
+    pub client: &'a Client,
+    /// The supplier.
+    pub party: PartyId,
+    /// Its signing leaf.
+    pub signer: &'a SigningIdentity,
+    /// Its own sealing key: write-aheads are sealed to it as well.
+    pub own_key: SealingPublicKey,
+    /// Its time.
+    pub clock: &'a dyn Clock,
+    /// What was released, by handover.
+    pub opened: BTreeMap<HandoverId, Opened>,
+}
+
+impl Escrow for SupplierEscrow<'_> {
+    async fn write_ahead(&self, meter: &ReleasedMeter, keys: &KeySet) -> Result<u32, EscrowError> {
+        let next = self.next_package(meter.handover, keys)?;
+        let envelope = self.seal(&next).await?;
+        let key = request_key();
+        let deposited = self
+            .client
+            .deposit(Some(meter.handover), &[envelope], &key)
+            .await
+            .map_err(escrow_error)?;
+        deposited
+            .generation
+            .ok_or_else(|| EscrowError::Refused("the deposit has no generation".to_owned()))
+    }
+
+    async fn closing_read(
+        &self,
+        handover: HandoverId,
+        reads: &[RegisterRead],
+    ) -> Result<(), EscrowError> {
+        let Some(theirs) = self.opened(handover)?.read.as_ref() else {
+            return Ok(());
+        };
+        let Some(taken) = total_watt_hours(reads) else {
+            return Ok(());
+        };
+        if agree(theirs, taken) {
+            let accepted = self.client.accept_read(handover).await;
+            return accepted.map(drop).map_err(escrow_error);
+        }
+        let ours = own_read(theirs, taken, self.clock.now())?;
+        let make = self.first(handover)?.meter.make.clone();
+        let recipients = self.recipients().await?;
+        let envelope =
+            seal_read(&ours, make, &recipients, &self.depositor()).map_err(escrow_error)?;
+        let disputed = self
+            .client
+            .dispute(handover, &envelope, &request_key())
+            .await;
+        disputed.map(drop).map_err(escrow_error)
+    }
+
+    async fn report(&self, handover: HandoverId, report: &Report) -> Result<(), EscrowError> {
+        let (outcome, generation) = match report {
+            Report::Rotated { generation, .. } => (Outcome::Rotated, Some(*generation)),
+            Report::CannotRotate(_) => (Outcome::NotRotatable, None),
+            Report::Rejected(reason) => {
+                let key = request_key();
+                let rejected = self.client.reject(handover, reason.as_str(), &key).await;
+                return rejected.map(drop).map_err(escrow_error);
+            }
+        };
+        let confirmation = Confirmation {
+            handover,
+            party: Recipient::Party(self.party.clone()),
+            outcome,
+            generation,
+            at: self.clock.now(),
+        };
+        let confirmed = self
+            .client
+            .confirm(&confirmation, &self.depositor(), &request_key())
+            .await;
+        confirmed.map(drop).map_err(escrow_error)
+    }
+}
+
+impl SupplierEscrow<'_> {
+    fn depositor(&self) -> Depositor<'_> {
+        Depositor {
+            party: self.party.clone(),
+            signer: self.signer,
+            random: &SystemRandom,
+            now: self.clock.now(),
+        }
+    }
+
+    fn opened(&self, handover: HandoverId) -> Result<&Opened, EscrowError> {
+        self.opened.get(&handover).ok_or_else(|| {
+            EscrowError::Refused("nothing was released for this handover".to_owned())
+        })
+    }
+
+    fn first(&self, handover: HandoverId) -> Result<&Package, EscrowError> {
+        let first = self.opened(handover)?.packages.first();
+        first.ok_or_else(|| EscrowError::Refused("the release holds no package".to_owned()))
+    }
+
+    /// The newest released package with the keys that the meter is about to get.
+    fn next_package(&self, handover: HandoverId, keys: &KeySet) -> Result<Package, EscrowError> {
+        let unfit = |what: &str| EscrowError::Refused(what.to_owned());
+        let newest = &self.opened(handover)?.newest;
+        let mut package = Package::parse(newest.expose())
+            .map_err(|error| EscrowError::Refused(error.to_string()))?;
+        if management(&package).is_none() {
+            return Err(unfit("the package has no DLMS keys"));
+        }
+        let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
+        for credential in &mut package.credentials {
+            if let Credential::Dlms(dlms) = credential {
+                dlms.guek = hex(keys.guek());
+                dlms.gak = hex(keys.gak());
+                dlms.kek = hex(keys.kek());
+                dlms.gbek = keys.key(crate::dlms::keys::KeyRole::Gbek).and_then(hex);
+                dlms.invocation_counter = Some(keys.last_counter());
+                break;
+            }
+        }
+        Ok(package)
+    }
+
+    async fn seal(&self, package: &Package) -> Result<Envelope, EscrowError> {
+        let recipients = self.recipients().await?;
+        seal_package(package, None, &recipients, &self.depositor()).map_err(escrow_error)
+    }
+
+    async fn recipients(&self) -> Result<Vec<(Recipient, SealingPublicKey)>, EscrowError> {
+        let escrow = self.client.escrow_key(Kem::XWing).await;
+        let own = Recipient::Party(self.party.clone());
+        Ok(vec![
+            (Recipient::Escrow, escrow.map_err(escrow_error)?.key),
+            (own, self.own_key.clone()),
+        ])
+    }
+}
+
+/// A new key for a request that is sent once: an unknown outcome is asked for by the takeover, not by the transport.
+fn request_key() -> String {
+    EnvelopeId::random(&SystemRandom as &dyn Random).to_string()
+}
+
+fn escrow_error(error: ClientError) -> EscrowError {
+    match error.is_retryable() {
+        true => EscrowError::Unavailable(error.to_string()),
+        false => EscrowError::Refused(error.to_string()),
+    }
+}
+
+/// The total import that was read off the meter, in watt-hours.
+fn total_watt_hours(reads: &[RegisterRead]) -> Option<i64> {
+    let [total, ..] = Obis::ENERGY;
+    let read = reads.iter().find(|read| read.register == total)?;
+    match u32::try_from(read.scaler_unit.scaler) {
+        Ok(up) => read.value.checked_mul(10_i64.checked_pow(up)?),
+        Err(_) => {
+            let down = u32::from(read.scaler_unit.scaler.unsigned_abs());
+            read.value.checked_div(10_i64.checked_pow(down)?)
+        }
+    }
+}
+
+/// The import registers of a read, in watt-hours.
+fn imported(read: &Read) -> i64 {
+    let import = read.registers().iter().filter(|register| {
+        register
+            .quantity
+            .as_ref()
+            .is_none_or(|quantity| quantity.as_str() == "AI")
+    });
+    import
+        .map(|register| watt_hours(register.value.as_str()))
+        .sum()
+}
+
+/// Kilowatt-hours as decimal text, in watt-hours; finer digits are cut off.
+fn watt_hours(text: &str) -> i64 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = fraction.chars().chain("000".chars()).take(3).collect();
+    format!("{whole}{digits}").parse().unwrap_or_default()
+}
+
+/// Two reads agree when they are within a kilowatt-hour: the meter went on between them.
+fn agree(theirs: &Read, taken: i64) -> bool {
+    (imported(theirs) - taken).abs() <= TOLERANCE
+}
+
+/// The read that was taken off the meter, in the losing supplier's form.
+fn own_read(theirs: &Read, taken: i64, at: Timestamp) -> Result<Read, EscrowError> {
+    let read = serde_json::json!({
+        "format": "cos-escrow/read/1",
+        "supply_point": theirs.supply_point,
+        "supply_start_date": theirs.supply_start_date,
+        "meter_serial": theirs.meter_serial,
+        "type": "A",
+        "source": "taken off the meter",
+        "registers": [{
+            "id": "S", "quantity": "AI", "at": at,
+            "value": format!("{}.{:03}", taken / 1_000, taken.unsigned_abs() % 1_000),
+        }],
+    });
+    Read::parse(read.to_string().as_bytes())
+        .map_err(|error| EscrowError::Refused(error.to_string()))
+}
+
+/// Watt-hours.
+const TOLERANCE: i64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kilowatt_hours_become_watt_hours() {
+        for (text, expected) in [("10229.9", 10_229_900), ("7", 7_000), ("0.1234", 123)] {
+            assert_eq!(watt_hours(text), expected);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Between takeovers and the escrow: what a released package says, and what the escrow is told about the meter.
+
+mod escrow;
+
+use std::net::SocketAddr;
+
+pub use escrow::SupplierEscrow;
+
+use super::exit::{Exit, Failure};
+use crate::dlms::SystemTitle;
+use crate::dlms::keys::Suite;
+use crate::envelope::package::{Credential, Dlms, Package, SecretHex};
+use crate::envelope::read::Read;
+use crate::envelope::{Kek, Release, SealingKeyPair};
+use crate::meter::journal::{SealError, Sealer};
+use crate::meter::released::{KeySet, ReleasedMeter};
+use crate::types::{Component, HandoverId, Random, Secret, SystemRandom};
+
+/// What a release holds, opened.
+pub struct Opened {
+    /// Under which handover.
+    pub handover: HandoverId,
+    /// Packages that the meter may have been left with, newest first.
+    pub packages: Vec<Package>,
+    /// The newest package as it was sealed, to be changed into the next.
+    pub newest: Secret,
+    /// The losing supplier's closing read.
+    pub read: Option<Read>,
+}
+
+impl Opened {
+    /// Opens a release with the key that it is sealed to.
+    pub fn release(release: &Release, key: &SealingKeyPair) -> Result<Self, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| Failure::new(Exit::Unverified, what);
+        let mut packages = Vec::new();
+        let mut newest = None;
+        let mut read = None;
+        for (item, content) in release.open(key) {
+            let content = content.map_err(|error| wrong(&error))?;
+            match item.body.header().component {
+                Component::Credentials => {
+                    packages.push(Package::parse(content.expose()).map_err(|e| wrong(&e))?);
+                    newest.get_or_insert(content);
+                }
+                Component::Read => {
+                    read = Some(Read::parse(content.expose()).map_err(|e| wrong(&e))?);
+                }
+            }
+        }
+        Ok(Self {
+            handover: release.issue().handover,
+            packages,
+            newest: newest.ok_or_else(|| wrong(&"the release holds no package"))?,
+            read,
+        })
+    }
+
+    /// The meter for a takeover over DLMS; `address` instead of the released one where the meter is reached otherwise.
+    pub fn dlms_meter(&self, address: Option<SocketAddr>) -> Result<ReleasedMeter, Failure> {
+        let unfit = |what: &str| Failure::new(Exit::Refused, what);
+        let package = self
+            .packages
+            .first()
+            .ok_or_else(|| unfit("the release holds no package"))?;
+        let candidates = self
+            .packages
+            .iter()
+            .filter_map(management)
+            .map(key_set)
+            .collect::<Result<Vec<_>, _>>()?;
+        let dlms = management(package).ok_or_else(|| unfit("the meter has no DLMS keys"))?;
+        let title = dlms.system_title.as_ref().map(SecretHex::expose);
+        let title = title.ok_or_else(|| unfit("the package names no system title"))?;
+        let released = || {
+            let host = package.comms.address.as_ref()?.expose().parse().ok()?;
+            let port = package.comms.port?;
+            Some(SocketAddr::new(host, port.get()))
+        };
+        Ok(ReleasedMeter {
+            handover: self.handover,
+            supply_point: package.supply_point.clone(),
+            serial: package.meter.serial.clone(),
+            address: address
+                .or_else(released)
+                .ok_or_else(|| unfit("the package names no address and port"))?,
+            system_title: SystemTitle::from_slice(title).map_err(Failure::failed)?,
+            device_name: None,
+            candidates,
+            closing_read: None,
+            repoint: None,
+        })
+    }
+}
+
+/// The keys of the management association.
+fn management(package: &Package) -> Option<&Dlms> {
+    package
+        .credentials
+        .iter()
+        .find_map(|credential| match credential {
+            Credential::Dlms(dlms) => Some(&**dlms),
+            Credential::Password(_) => None,
+        })
+}
+
+fn key_set(dlms: &Dlms) -> Result<KeySet, Failure> {
+    let missing = || Failure::new(Exit::Refused, "the package lacks GUEK, GAK or KEK");
+    let key = |key: Option<&SecretHex<16, 32>>| {
+        key.map(|key| Secret::new(key.expose().to_vec()))
+            .ok_or_else(missing)
+    };
+    let suite = Suite::try_from(dlms.suite).map_err(|_| missing())?;
+    let set = KeySet::new(
+        suite,
+        key(dlms.guek.as_ref())?,
+        key(dlms.gak.as_ref())?,
+        key(dlms.kek.as_ref())?,
+    )
+    .map_err(Failure::failed)?
+    .with_last_counter(dlms.invocation_counter.unwrap_or_default());
+    match &dlms.gbek {
+        None => Ok(set),
+        Some(gbek) => set
+            .with_gbek(Secret::new(gbek.expose().to_vec()))
+            .map_err(Failure::failed),
+    }
+}
+
+/// Seals what the journal keeps, under one key of the gaining supplier's.
+pub struct JournalKey(Kek);
+
+impl JournalKey {
+    /// A new key.
+    pub fn random(random: &dyn Random) -> Self {
+        Self(Kek::random(random))
+    }
+
+    /// The key with these 32 bytes.
+    pub fn from_secret(secret: &Secret) -> Result<Self, Failure> {
+        Kek::from_secret(secret).map(Self).map_err(Failure::failed)
+    }
+
+    /// Its bytes, for the file that it is kept in.
+    pub fn to_secret(&self) -> Secret {
+        Secret::new(self.0.expose().to_vec())
+    }
+}
+
+impl Sealer for JournalKey {
+    fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
+        self.0.seal_at_rest(&journal(context), plain, &SystemRandom)
+    }
+
+    fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Secret, SealError> {
+        self.0
+            .open_at_rest(&journal(context), sealed)
+            .map_err(|_| SealError)
+    }
+}
+
+fn journal(context: &[u8]) -> crate::envelope::Context {
+    crate::envelope::Context::new("cos-escrow/journal/1").with("row", context)
+}
