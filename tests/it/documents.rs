@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use cos_escrow::cli::settings::Connections;
+use cos_escrow::handover::Terms;
+use cos_escrow::http::document;
 use cos_escrow::types::Code;
+use serde_json::json;
 
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
@@ -30,11 +34,31 @@ fn every_test_that_the_threat_model_names_exists() {
 #[test]
 fn the_table_of_codes_is_complete() {
     let readme = text("README.md");
+    let described = document()["components"]["schemas"]["Code"]["description"].clone();
     for code in Code::ALL {
-        let row = format!("| `{code}` |");
-        let line = readme.lines().find(|line| line.starts_with(&row));
-        let line = line.unwrap_or_else(|| panic!("`{code}` is not in the README"));
-        assert!(line.contains(code.title()), "{line}");
+        // As the API's description has it: - `code` (status): title
+        let mark = format!("- `{code}` (");
+        let line = described.as_str().unwrap().lines();
+        let line = line.filter_map(|line| line.strip_prefix(&mark)).next();
+        let (status, title) = line.unwrap().split_once("): ").unwrap();
+        let row = format!("| `{code}` | {status} | {title} |");
+        assert!(readme.lines().any(|line| line == row), "no row {row}");
+    }
+}
+
+#[test]
+fn the_table_of_settings_has_the_defaults() {
+    let readme = text("README.md");
+    let defaults = [
+        ("terms", json!(Terms::default())),
+        ("limits", json!(Connections::default())),
+    ];
+    for (table, values) in defaults {
+        for (name, value) in values.as_object().unwrap() {
+            let row = format!("| `{table}.{name}` | {value} |");
+            let there = readme.lines().any(|line| line.starts_with(&row));
+            assert!(there, "no row in the README begins with {row}");
+        }
     }
 }
 

@@ -191,7 +191,7 @@ impl Operation {
         }
         if on_loopback {
             value["security"] = json!([]);
-            value["servers"] = json!([{ "url": "http://127.0.0.1:{port}", "variables": { "port": { "default": "9443" } } }]);
+            value["servers"] = json!([{ "url": "http://127.0.0.1:{port}", "variables": { "port": { "default": "8444" } } }]);
         }
         self.answers.extend(refusals(&self.codes));
         value["responses"] = Value::Object(self.answers);
