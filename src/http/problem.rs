@@ -75,7 +75,7 @@ impl IntoResponse for Refusal {
 }
 
 /// The HTTP status of each code.
-fn status(code: Code) -> StatusCode {
+pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::CertificateInvalid
         | Code::CertificateExpired
