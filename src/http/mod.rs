@@ -2,6 +2,7 @@
 
 mod admin;
 mod caller;
+mod floor;
 mod handovers;
 pub mod listen;
 mod log;
@@ -22,6 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 pub use admin::{admin, serve_admin};
+pub use floor::Floor;
 pub use openapi::document;
 
 use crate::service::Escrow;

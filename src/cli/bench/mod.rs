@@ -3,12 +3,12 @@
 //! This process is the service; the load comes from a process of its own, so that the CPU time of the service can be
 //! told apart. The floor does what nobody can do without: the same TLS, the same HTTP, one AES-GCM, one group commit.
 
-mod floor;
 mod load;
 mod plan;
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use load::Arguments as LoadArguments;
@@ -17,8 +17,9 @@ pub use load::run as run_load;
 use super::demo::market::Market;
 use super::exit::Failure;
 use super::output::{Output, Row};
+use crate::http::Floor;
+use crate::tls::{LiveTls, Material, PostQuantum};
 use crate::types::{Clock as _, SystemClock, Timestamp};
-use floor::Floor;
 use load::Measured;
 use plan::{Plan, Planner};
 
@@ -123,7 +124,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
     let now = SystemClock.now();
     let mpids = ["LOSE", "GAIN"].map(|mpid| mpid.parse().expect("a valid MPID"));
     let market = Market::open_with(folder.path(), now, mpids, arguments.kem).await?;
-    let floor = Floor::start(&market).await?;
+    let floor = floor(&market).await?;
     let scenarios = match arguments.scenario.as_slice() {
         [] => Scenario::ALL.to_vec(),
         chosen => chosen.to_vec(),
@@ -151,6 +152,16 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
     }
     market.instance.stop().await;
     output.rows(&figures)
+}
+
+async fn floor(market: &Market) -> Result<Floor, Failure> {
+    let material = Material::load(&market.service_files()).map_err(Failure::failed)?;
+    let clock = Arc::new(market.clock.clone());
+    let tls = LiveTls::new(&material, PostQuantum::Preferred, clock).map_err(Failure::failed)?;
+    let file = market.folder.join("floor.log");
+    Floor::start(Arc::new(tls), &file)
+        .await
+        .map_err(Failure::failed)
 }
 
 async fn measure(

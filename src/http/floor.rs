@@ -1,6 +1,9 @@
-//! What nobody can do without: the same TLS and HTTP, one AES-GCM, one durable write with others.
+//! The floor that `bench` measures beside the service: the same TLS and HTTP, one AES-GCM, one durable write with
+//! others, and nothing else.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,18 +16,17 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::demo::market::Market;
-use crate::cli::exit::Failure;
+use super::listen::{Limits, serve};
 use crate::envelope::{Context, Kek};
-use crate::http::listen::{Limits, serve};
-use crate::tls::{LiveTls, Material, PostQuantum};
+use crate::tls::LiveTls;
 use crate::types::SystemRandom;
 
 type Write = (Vec<u8>, oneshot::Sender<()>);
 
 /// A listener that does only the unavoidable.
-pub(super) struct Floor {
-    pub(super) address: SocketAddr,
+pub struct Floor {
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 #[derive(Clone)]
@@ -34,28 +36,20 @@ struct Doors {
 }
 
 impl Floor {
-    pub(super) async fn start(market: &Market) -> Result<Self, Failure> {
-        let material = Material::load(&market.service_files()).map_err(Failure::failed)?;
-        let clock = Arc::new(market.clock.clone());
-        let tls =
-            LiveTls::new(&material, PostQuantum::Preferred, clock).map_err(Failure::failed)?;
+    /// Listens on a free port of loopback and writes to a new file. It ends with the process.
+    pub async fn start(tls: Arc<LiveTls>, file: &Path) -> io::Result<Self> {
         let (writes, queue) = mpsc::channel(4_096);
-        let file = market.folder.join("floor.log");
-        let file = tokio::fs::File::create(file)
-            .await
-            .map_err(Failure::failed)?;
+        let file = tokio::fs::File::create(file).await?;
         tokio::spawn(write(file, queue));
         let doors = Doors {
             kek: Arc::new(Kek::random(&SystemRandom)),
             writes,
         };
         let app = Router::new().route("/put", post(put)).with_state(doors);
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .map_err(Failure::failed)?;
-        let address = listener.local_addr().map_err(Failure::failed)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, Arc::new(tls), app, Limits::default(), stop));
+        tokio::spawn(serve(listener, tls, app, Limits::default(), stop));
         Ok(Self { address })
     }
 }
