@@ -337,7 +337,7 @@ fn write_issued(issued: &Issued, chain: &Path, key: &Path) -> Result<(), Failure
 }
 
 /// The configuration of the demo's service: everything on loopback, on ports that are free.
-const SETTINGS: &str = r#"# The demo's service. `cos-escrow serve --config` reads this; `config show` explains each value.
+pub(super) const SETTINGS: &str = r#"# The demo's service. `cos-escrow serve --config` reads this; `config show` explains each value.
 listen = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 store = "escrow.db"

@@ -1,10 +1,12 @@
 //! `demo`: the whole main job with real parts, on loopback, with throw-away keys.
 
 pub mod events;
+mod keep;
 pub mod market;
 pub mod meters;
 pub mod play;
 pub mod script;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -141,8 +143,28 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
         "{closed} handovers were closed after their grace, and what the losing suppliers knew is erased"
     ));
 
+    let log = verify::from_outside(&market).await?;
+    output.note(format_args!(
+        "the auditor's copy of the log verifies offline: {} entries, root {}",
+        log.size, log.root
+    ));
+
     let failed = wrong + still_in + usize::from(closed != taken.len());
-    let passed = events.len() + METERS + 1 - failed;
+    let passed = events.len() + METERS + 2 - failed;
+    if let Some(example) = handed.first().map(|handed| &events[handed.event]) {
+        let log_key = market.instance.escrow.log_key().to_string();
+        if arguments.keep.is_some() {
+            keep::write(&market, example)?;
+        }
+        let shown = arguments
+            .keep
+            .as_deref()
+            .unwrap_or(std::path::Path::new("DIR"));
+        output.note("the same by hand, after `cos-escrow demo --keep DIR`:");
+        for line in keep::command_lines(shown, &log_key, example) {
+            output.note(format_args!("  {line}"));
+        }
+    }
     market.instance.stop().await;
     output.print(&format!("{passed} passed, {failed} failed\n"))?;
     match failed {
