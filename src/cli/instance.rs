@@ -28,7 +28,6 @@ pub struct Instance {
     pub admin: SocketAddr,
     /// The use cases, for what runs in the same process.
     pub escrow: Escrow,
-    settings: Settings,
     tls: Arc<LiveTls>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -98,18 +97,20 @@ impl Instance {
             address,
             admin,
             escrow,
-            settings,
             tls,
             stop,
             tasks,
         })
     }
 
-    /// Reads certificates, revocation lists, roots and policies again. What is not acceptable changes nothing.
-    pub async fn reload(&self) -> Result<(), Failure> {
-        let material = Material::load(&self.settings.tls).map_err(Failure::failed)?;
+    /// Reads certificates, revocation lists, roots and policies again, where the settings now say. What is not
+    /// acceptable changes nothing. Addresses, store, keys and limits stay as they were until the next start.
+    pub async fn reload(&self, settings: &Settings) -> Result<(), Failure> {
+        let material = Material::load(&settings.tls).map_err(Failure::failed)?;
+        // ORDER: the rules are read before the trust is replaced, so that a bad policy leaves both as they were.
+        rules(settings, &self.tls)?;
         self.tls.reload(&material).map_err(Failure::failed)?;
-        let rules = rules(&self.settings, &self.tls)?;
+        let rules = rules(settings, &self.tls)?;
         self.escrow
             .replace_rules(Caller::service(), rules)
             .await

@@ -15,7 +15,7 @@ use crate::types::{SystemClock, SystemRandom};
 /// Runs the service.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SIGHUP reads certificates, revocation lists, roots and policies again. SIGTERM stops gracefully.\n\n\
+    after_help = "SIGHUP reads certificates, revocation lists, roots, policies and terms again. SIGTERM stops gracefully.\n\n\
                   Examples:\n  cos-escrow serve --config /etc/cos-escrow/escrow.toml"
 )]
 pub(super) struct Arguments {
@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     loop {
         tokio::select! {
-            _ = hangup.recv() => match instance.reload().await {
+            _ = hangup.recv() => match reload(&instance, &arguments.config).await {
                 Ok(()) => tracing::info!("configuration was read again"),
                 // What is in force stays in force.
                 Err(failure) => tracing::error!(error = failure.message, "reading again failed"),
@@ -79,6 +79,10 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     output.note("stopping");
     instance.stop().await;
     Ok(())
+}
+
+async fn reload(instance: &Instance, config: &std::path::Path) -> Result<(), Failure> {
+    instance.reload(&Settings::load(config)?).await
 }
 
 /// A core dump of this process would hold keys.

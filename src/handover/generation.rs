@@ -43,19 +43,23 @@ pub struct Kept {
     pub number: u32,
     /// Where it stands.
     pub status: GenerationStatus,
+    /// Why it came in.
+    pub why: Why,
 }
 
 /// Why a generation comes in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Why {
-    /// The depositor says that the meter holds it.
+    /// The registered supplier says that the meter holds it.
     InMeter,
+    /// The supplier that loses the meter says what it left in it.
+    LeftInMeter,
     /// The depositor is about to bring it into the meter.
     WriteAhead,
 }
 
 /// What becomes of a generation that comes in.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Admission {
     /// The number that it gets.
     pub number: u32,
@@ -64,29 +68,50 @@ pub struct Admission {
 }
 
 /// Admits a generation. It retires nothing: only a confirmation proves what a meter no longer holds.
+///
+/// What the losing supplier says it left in a meter that has since been taken over is retired at once.
 pub fn admit(kept: &[Kept], why: Why) -> Admission {
     let newest = kept.iter().map(|k| k.number).max().unwrap_or_default();
+    let taken_over = kept
+        .iter()
+        .any(|k| k.why == Why::WriteAhead && k.status == GenerationStatus::Current);
     Admission {
         number: newest + 1,
         status: match why {
-            Why::InMeter => GenerationStatus::Current,
+            Why::LeftInMeter if taken_over => GenerationStatus::Retired,
+            Why::InMeter | Why::LeftInMeter => GenerationStatus::Current,
             Why::WriteAhead => GenerationStatus::Prepared,
         },
     }
 }
 
+/// In which order a taker should try generations: greater first, which is the newest. Only a late word of the losing
+/// supplier comes behind what the gaining one was by then about to bring into the meter.
+pub fn precedence(all: &[Kept], kept: Kept) -> (u32, bool, u32) {
+    let ahead = all
+        .iter()
+        .filter(|k| k.why == Why::WriteAhead && k.number < kept.number)
+        .map(|k| k.number)
+        .min();
+    match (kept.why, ahead) {
+        (Why::LeftInMeter, Some(ahead)) => (ahead, false, kept.number),
+        _ => (kept.number, true, kept.number),
+    }
+}
+
 /// The statuses after it is proven that the meter holds `confirmed` and refuses the others: that one is current, all
-/// that were deposited before it are retired. Later ones are left alone: they may be the next change, under way.
+/// others are retired, but for later write-aheads, which may be the next change, under way.
 ///
 /// None if there is no live generation of that number.
 pub fn confirm(kept: &[Kept], confirmed: u32) -> Option<Vec<Kept>> {
     kept.iter()
         .find(|k| k.number == confirmed && k.status.is_live())?;
     let changed = kept.iter().filter_map(|k| {
-        let status = match k.number.cmp(&confirmed) {
-            std::cmp::Ordering::Equal => GenerationStatus::Current,
-            std::cmp::Ordering::Less if k.status.is_live() => GenerationStatus::Retired,
-            _ => k.status,
+        let next_change = k.number > confirmed && k.why == Why::WriteAhead;
+        let status = match k.number == confirmed {
+            true => GenerationStatus::Current,
+            false if k.status.is_live() && !next_change => GenerationStatus::Retired,
+            false => k.status,
         };
         (status != k.status).then_some(Kept { status, ..*k })
     });
@@ -98,38 +123,73 @@ mod tests {
     use super::GenerationStatus::*;
     use super::*;
 
-    fn kept(statuses: &[GenerationStatus]) -> Vec<Kept> {
+    fn kept(generations: &[(GenerationStatus, Why)]) -> Vec<Kept> {
         (1..)
-            .zip(statuses)
-            .map(|(number, status)| Kept {
+            .zip(generations)
+            .map(|(number, (status, why))| Kept {
                 number,
                 status: *status,
+                why: *why,
             })
             .collect()
     }
 
+    const LEFT: Why = Why::LeftInMeter;
+    const AHEAD: Why = Why::WriteAhead;
+
     #[test]
     fn a_write_ahead_enters_as_prepared() {
-        let admission = admit(&kept(&[Current]), Why::WriteAhead);
+        let admission = admit(&kept(&[(Current, LEFT)]), AHEAD);
         assert_eq!((admission.number, admission.status), (2, Prepared));
     }
 
     #[test]
-    fn confirming_retires_only_what_came_before() {
-        let changed = confirm(&kept(&[Current, Prepared, Prepared]), 2).unwrap();
-        let expected = [(1, Retired), (2, Current)];
+    fn a_late_word_of_the_loser_is_retired_once_the_meter_was_taken_over() {
+        let before = kept(&[(Current, LEFT), (Prepared, AHEAD)]);
+        assert_eq!(admit(&before, LEFT).status, Current);
+        let after = kept(&[(Retired, LEFT), (Current, AHEAD)]);
+        assert_eq!(admit(&after, LEFT).status, Retired);
+        assert_eq!(admit(&after, Why::InMeter).status, Current);
+    }
+
+    #[test]
+    fn a_late_word_of_the_loser_never_comes_before_the_gainers_keys() {
+        let order = |all: &[Kept]| {
+            let mut sorted = all.to_vec();
+            sorted.sort_by_key(|k| std::cmp::Reverse(precedence(all, *k)));
+            sorted.iter().map(|k| k.number).collect::<Vec<_>>()
+        };
+        let late = kept(&[(Current, LEFT), (Prepared, AHEAD), (Current, LEFT)]);
+        assert_eq!(order(&late), [2, 3, 1]);
+        let standing = kept(&[(Current, Why::InMeter), (Current, LEFT)]);
+        assert_eq!(order(&standing), [2, 1]);
+        let later = kept(&[(Current, AHEAD), (Current, Why::InMeter)]);
+        assert_eq!(order(&later), [2, 1]);
+    }
+
+    #[test]
+    fn confirming_retires_all_but_a_later_write_ahead() {
+        let all = kept(&[
+            (Current, LEFT),
+            (Prepared, AHEAD),
+            (Current, LEFT),
+            (Prepared, AHEAD),
+        ]);
+        let changed = confirm(&all, 2).unwrap();
         let changed: Vec<_> = changed.iter().map(|k| (k.number, k.status)).collect();
-        assert_eq!(changed, expected);
+        assert_eq!(changed, [(1, Retired), (2, Current), (3, Retired)]);
     }
 
     #[test]
     fn confirming_again_changes_nothing() {
-        assert_eq!(confirm(&kept(&[Retired, Current]), 2), Some(vec![]));
+        let all = kept(&[(Retired, LEFT), (Current, AHEAD)]);
+        assert_eq!(confirm(&all, 2), Some(vec![]));
     }
 
     #[test]
     fn what_is_retired_or_unknown_cannot_be_confirmed() {
-        assert_eq!(confirm(&kept(&[Retired, Current]), 1), None);
-        assert_eq!(confirm(&kept(&[Current]), 7), None);
+        let all = kept(&[(Retired, LEFT), (Current, AHEAD)]);
+        assert_eq!(confirm(&all, 1), None);
+        assert_eq!(confirm(&all, 7), None);
     }
 }

@@ -6,7 +6,7 @@ mod life;
 mod registration;
 mod terms;
 
-pub use generation::{Admission, GenerationStatus, Kept, Why, admit, confirm};
+pub use generation::{Admission, GenerationStatus, Kept, Why, admit, confirm, precedence};
 pub use life::{Event, State, next};
 pub use registration::{
     Change, Registration, RegistrationEvent, Standing, Status, previous_supplier, standing,

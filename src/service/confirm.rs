@@ -212,11 +212,18 @@ impl SupplyPointFacts {
     /// The generations of a component, as the rules need them.
     pub(super) fn generations(&self, component: Component) -> Vec<Kept> {
         let of = self.envelopes.iter().filter(|e| e.component == component);
-        of.map(|e| Kept {
-            number: e.generation,
-            status: e.status,
-        })
-        .collect()
+        of.map(StoredEnvelope::kept).collect()
+    }
+}
+
+impl StoredEnvelope {
+    /// The envelope as the rules of generations see it.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            number: self.generation,
+            status: self.status,
+            why: self.origin.why(),
+        }
     }
 }
 

@@ -480,10 +480,11 @@ fn gaps(header: &Header) -> Vec<String> {
 }
 
 impl Origin {
-    fn why(self) -> Why {
+    pub(super) fn why(self) -> Why {
         match self {
             Self::WriteAhead => Why::WriteAhead,
-            Self::Standing | Self::Losing | Self::GainingRead => Why::InMeter,
+            Self::Losing => Why::LeftInMeter,
+            Self::Standing | Self::GainingRead => Why::InMeter,
         }
     }
 }

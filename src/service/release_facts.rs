@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ReleaseRequest;
-use crate::handover::{Registration, Terms, Window, standing, supplier_at};
+use crate::handover::{Registration, Terms, Window, precedence, standing, supplier_at};
 use crate::policy::{Purpose, ReleaseFacts, Standing};
 use crate::store::{
     Directory, Facts, Grant, GrantedEnvelope, Handover, ReadState, SealingKey, StoredEnvelope,
@@ -141,7 +141,8 @@ impl Ask {
                 .filter(|e| component == Component::Credentials || e.handover == self.handover)
                 .cloned()
                 .collect();
-            live.sort_by_key(|e| std::cmp::Reverse(e.generation));
+            let all: Vec<_> = live.iter().map(StoredEnvelope::kept).collect();
+            live.sort_by_key(|e| std::cmp::Reverse(precedence(&all, e.kept())));
             live
         };
         match self.request.component {

@@ -164,7 +164,8 @@ impl Market {
         let now = self.clock.now();
         self.issued_at = now;
         write_service_files(&self.folder, &self.authority, now)?;
-        self.instance.reload().await?;
+        let settings = Settings::load(&self.folder.join("escrow.toml"))?;
+        self.instance.reload(&settings).await?;
         let named = |kind: &str| {
             let identity = format!("urn:cos-escrow:{kind}:demo").parse::<Identity>();
             self.connect(identity.expect("a valid identity"))
