@@ -15,7 +15,7 @@ use crate::tls::Files;
 /// Where the service is, who we are, and whom we trust.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connection")]
-pub(crate) struct Arguments {
+pub(crate) struct Connection {
     /// The service, as `https://HOST:PORT`.
     #[arg(
         long,
@@ -249,15 +249,15 @@ pub(crate) struct Settings {
 impl Settings {
     /// Puts the sources together for a command that needs no service.
     pub(crate) fn offline(offline: &Offline) -> Result<Self, Failure> {
-        Self::resolve(&Arguments {
+        Self::resolve(&Connection {
             offline: offline.clone(),
-            ..Arguments::default()
+            ..Connection::default()
         })
     }
 
     /// Puts the sources together.
-    pub(crate) fn resolve(arguments: &Arguments) -> Result<Self, Failure> {
-        let offline = &arguments.offline;
+    pub(crate) fn resolve(connection: &Connection) -> Result<Self, Failure> {
+        let offline = &connection.offline;
         let path = match &offline.config {
             Some(path) => path.clone(),
             None => offline.base.config().join("config.toml"),
@@ -271,10 +271,10 @@ impl Settings {
             }
         };
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(Self::pick(arguments.clone(), file, &folder))
+        Ok(Self::pick(connection.clone(), file, &folder))
     }
 
-    fn pick(given: Arguments, file: ConfigFile, folder: &Path) -> Self {
+    fn pick(given: Connection, file: ConfigFile, folder: &Path) -> Self {
         let offline = given.offline;
         let mut pick = Picker {
             folder,
@@ -422,7 +422,7 @@ const DEFAULT_URL: &str = "https://localhost:8443";
 mod tests {
     use super::*;
 
-    fn settings(given: Arguments, file: &str) -> Settings {
+    fn settings(given: Connection, file: &str) -> Settings {
         let file = toml::from_str(file).unwrap();
         Settings::pick(given, file, Path::new("/etc/north"))
     }
@@ -435,21 +435,21 @@ mod tests {
     #[test]
     fn an_argument_wins_over_the_file_and_the_file_over_the_default() {
         let file = "url = \"https://file:1\"\nroots = \"root.pem\"\n";
-        let given = Arguments {
+        let given = Connection {
             url: Some("https://flag:1".to_owned()),
-            ..Arguments::default()
+            ..Connection::default()
         };
         let flag = settings(given, file);
         assert_eq!(
             (flag.url.as_str(), origin(&flag, "url")),
             ("https://flag:1", Origin::Argument)
         );
-        let file = settings(Arguments::default(), file);
+        let file = settings(Connection::default(), file);
         assert_eq!(
             (file.url.as_str(), origin(&file, "url")),
             ("https://file:1", Origin::File)
         );
-        let none = settings(Arguments::default(), "");
+        let none = settings(Connection::default(), "");
         assert_eq!(
             (none.url.as_str(), origin(&none, "url")),
             (DEFAULT_URL, Origin::Default)
@@ -459,14 +459,14 @@ mod tests {
 
     #[test]
     fn paths_of_the_file_are_relative_to_it_and_a_key_lies_beside_its_chain() {
-        let settings = settings(Arguments::default(), "cert = \"pki/north.tls.pem\"");
+        let settings = settings(Connection::default(), "cert = \"pki/north.tls.pem\"");
         let key = settings.key.as_deref();
         assert_eq!(key, Some(Path::new("/etc/north/pki/north.tls.key")));
     }
 
     #[test]
     fn what_is_missing_says_how_to_give_it() {
-        let failure = settings(Arguments::default(), "").tls().unwrap_err();
+        let failure = settings(Connection::default(), "").tls().unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.hints[0].contains("COS_ESCROW_CERT"), "{failure:?}");
     }

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TEXT")]
     purpose: Option<String>,
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
 }
 
 /// Asks about one or many.

@@ -14,7 +14,7 @@ use crate::types::{HandoverId, KeyId, MeterSerial, SupplyPoint};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    pub(super) connection: config::Arguments,
+    pub(super) connection: config::Connection,
     #[command(subcommand)]
     pub(super) command: Command,
 }

@@ -26,7 +26,7 @@ use crate::types::{KeyId, SystemRandom};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
     #[command(subcommand)]
     command: Command,
 }
