@@ -136,7 +136,9 @@ impl Settings {
                 "`admin` must be a loopback address: it has no TLS",
             ));
         }
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         Ok(settings.beside(folder))
     }

@@ -7,7 +7,7 @@
 //! recipient   text8     party id
 //! key id      [32]      the recipient's sealing key that every stanza is sealed to
 //! issued      u64       milliseconds since 1970-01-01T00:00Z
-//! items       u8 n      1 to 64, credentials before reads, newest generation first; n times:
+//! items       u8 n      1 to 64, credentials before reads, each generation once, the likeliest first; n times:
 //!   generation  u32
 //!   status      text8     a word such as `current`
 //!   body        bytes32   see `body`
@@ -17,7 +17,7 @@
 //! the keys that the meter has now. To open an item: open its stanza for H(header) with the sealing key, check the
 //! commitment, decrypt; and verify the depositor's signature, which the body carries.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use crate::types::{Component, Digest, GrantId, HandoverId, KeyId, PartyId, Secret, Timestamp};
 
@@ -68,16 +68,15 @@ impl Item {
         self.body.open_with(&self.stanza, key)
     }
 
-    /// Credentials come before reads, later generations before earlier ones.
-    fn order(&self) -> (Component, Reverse<u32>) {
-        (self.body.header().component, Reverse(self.generation))
+    fn component(&self) -> Component {
+        self.body.header().component
     }
 }
 
 impl Release {
-    /// Puts a release together, in its order.
+    /// Puts a release together: credentials before reads, and otherwise in the given order, which says what to try first.
     pub fn assemble(issue: Issue, mut items: Vec<Item>) -> Result<Self, FormatError> {
-        items.sort_by_key(Item::order);
+        items.sort_by_key(Item::component);
         Self::from_ordered(issue, items)
     }
 
@@ -151,7 +150,11 @@ impl Release {
         if items.len() > MAX_ITEMS {
             return Err(FormatError::TooLarge("items"));
         }
-        if !items.is_sorted_by(|a, b| a.order() < b.order()) {
+        let generations: BTreeSet<_> = items
+            .iter()
+            .map(|item| (item.component(), item.generation))
+            .collect();
+        if !items.is_sorted_by_key(Item::component) || generations.len() < items.len() {
             return Err(FormatError::OutOfOrder("items"));
         }
         let recipient = Recipient::Party(issue.recipient.clone());
@@ -211,14 +214,14 @@ mod tests {
     fn release() -> Release {
         let items = [
             item(Component::Read, 1, "gainer"),
-            item(Component::Credentials, 1, "gainer"),
             item(Component::Credentials, 2, "gainer"),
+            item(Component::Credentials, 1, "gainer"),
         ];
         Release::assemble(issue(), items.into()).unwrap()
     }
 
     #[test]
-    fn the_newest_generation_comes_first_and_each_opens() {
+    fn credentials_come_before_reads_and_each_opens() {
         let release = Release::decode(&release().encode()).unwrap();
         let opened: Vec<_> = release
             .open(&key())
@@ -242,7 +245,7 @@ mod tests {
     #[test]
     fn items_out_of_order_are_refused() {
         let mut bytes = release();
-        bytes.items.swap(0, 1);
+        bytes.items.swap(1, 2);
         let refused = Release::decode(&bytes.encode());
         assert_eq!(refused, Err(FormatError::OutOfOrder("items")));
         let twice = [

@@ -19,7 +19,7 @@ use super::output::{Output, Row};
 use crate::types::Mpid;
 use events::Event;
 use market::Market;
-use play::Play;
+use play::{Handed, Play};
 
 /// Runs the whole main job once: deposits, releases, refusals, takeovers, verification of the log.
 #[derive(Debug, clap::Args)]
@@ -108,20 +108,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
         market.instance.address
     ));
 
-    let progress = progress(steps.len(), output);
-    let mut play = Play::new(&mut market, &events);
-    play.register_losers().await?;
-    for step in &steps {
-        play.take(step).await.map_err(|failure| {
-            let event = &events[step.event];
-            let what = format!("{:?} of {} ({})", step.action, event.mpxn, event.scenario);
-            Failure::new(failure.exit, format!("{what}: {}", failure.message))
-        })?;
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    let outcomes = std::mem::take(&mut play.outcomes);
-    let handed = std::mem::take(&mut play.handed);
+    let (outcomes, handed) = play(&mut market, &events, &steps, output).await?;
     let lines = judge(&events, &outcomes);
     output.rows(&lines)?;
     let wrong = (0..events.len())
@@ -174,6 +161,28 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
             "some outcomes are not the expected ones",
         )),
     }
+}
+
+/// Plays all steps; what came of each event, and what was handed out.
+async fn play(
+    market: &mut Market,
+    events: &[Event],
+    steps: &[script::Step],
+    output: &Output,
+) -> Result<(BTreeMap<usize, String>, Vec<Handed>), Failure> {
+    let progress = progress(steps.len(), output);
+    let mut play = Play::new(market, events);
+    play.register_losers().await?;
+    for step in steps {
+        play.take(step).await.map_err(|failure| {
+            let event = &events[step.event];
+            let what = format!("{:?} of {} ({})", step.action, event.mpxn, event.scenario);
+            Failure::new(failure.exit, format!("{what}: {}", failure.message))
+        })?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok((play.outcomes, play.handed))
 }
 
 /// Expected beside actual outcome, scenario by scenario.
