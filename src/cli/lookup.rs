@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_bare_supply_point_becomes_a_question() {
-        let asked: serde_json::Value =
+        let asked: Value =
             serde_json::from_str(&question(b"9693016118873", Some("quote"))).unwrap();
         let expected = serde_json::json!({ "purpose": "quote", "supply_point": "9693016118873" });
         assert_eq!(asked, expected);

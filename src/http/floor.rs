@@ -10,7 +10,6 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -45,7 +44,7 @@ impl Floor {
             kek: Arc::new(Kek::random(&SystemRandom)),
             writes,
         };
-        let app = Router::new().route("/put", post(put)).with_state(doors);
+        let app = Router::new().fallback(put).with_state(doors);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
