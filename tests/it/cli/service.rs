@@ -1,7 +1,13 @@
 //! One handover from registration to confirmation, each step by the command that its user runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse as _;
 use cos_escrow::custody::Custody;
 use cos_escrow::handover::Terms;
 use cos_escrow::http::listen::{Limits, serve};
@@ -30,6 +36,11 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::with(|router| router).await
+    }
+
+    /// The same, with something between the listener and the service.
+    async fn with(between: impl FnOnce(Router) -> Router) -> Self {
         let desk = Desk::new();
         assert_eq!(desk.run("pki init ca").code, 0);
         let (escrow, tls) = open(&desk).await;
@@ -43,7 +54,8 @@ impl World {
         };
         let stop = CancellationToken::new();
         let limits = Limits::default();
-        tokio::spawn(serve(listener, tls, api(doors), limits, stop.clone()));
+        let app = between(api(doors));
+        tokio::spawn(serve(listener, tls, app, limits, stop.clone()));
         let world = Self {
             desk,
             _stop: stop.drop_guard(),
@@ -212,6 +224,71 @@ async fn a_handover_goes_through_by_commands_alone() {
         let left = std::fs::read_dir(waiting).unwrap().count();
         assert_eq!(left, 0, "{who} has requests without an answer");
     }
+}
+
+/// Does what is asked by POST, and loses the first answer after it is armed.
+fn lossy(router: Router, armed: &Arc<AtomicBool>) -> Router {
+    let armed = Arc::clone(armed);
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let armed = Arc::clone(&armed);
+        async move {
+            let post = request.method() == Method::POST;
+            let answer = next.run(request).await;
+            match post && armed.swap(false, Ordering::SeqCst) {
+                true => StatusCode::REQUEST_TIMEOUT.into_response(),
+                false => answer,
+            }
+        }
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_command_whose_answer_was_lost_is_run_again_and_done_once() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let world = World::with(|router| lossy(router, &armed)).await;
+    let id = world.prepare();
+    let desk = &world.desk;
+    desk.write("package.json", PACKAGE);
+    for (who, line) in [
+        (
+            "north",
+            format!("handover deposit {id} --package package.json"),
+        ),
+        (
+            "north",
+            format!("handover deposit {id} --package package.json --seal server"),
+        ),
+        (
+            "south",
+            format!("handover release {id} --meter-serial E19B762798 --out meter.release"),
+        ),
+        (
+            "south",
+            format!("handover reject {id} --reason 'password refused'"),
+        ),
+        (
+            "south",
+            format!("handover confirm {id} --outcome not-wanted"),
+        ),
+    ] {
+        let before = entries(&world);
+        armed.store(true, Ordering::SeqCst);
+        let lost = world.run(who, &line);
+        assert_eq!(lost.code, 6, "{line}: {lost:?}");
+        let between = entries(&world);
+        assert!(between > before, "`{line}` was done");
+        world.json(who, &line);
+        // Each delivery of a release is an entry; anything else is done once.
+        let more = u64::from(line.contains("release"));
+        assert_eq!(entries(&world), between + more, "{line}");
+    }
+}
+
+/// How many entries the log has.
+fn entries(world: &World) -> u64 {
+    world.json("kate", "log checkpoint")["size"]
+        .as_u64()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
