@@ -149,7 +149,7 @@ mod tests {
     fn a_bare_supply_point_becomes_a_question() {
         let asked: Value =
             serde_json::from_str(&question(b"9693016118873", Some("quote"))).unwrap();
-        let expected = serde_json::json!({ "purpose": "quote", "supply_point": "9693016118873" });
+        let expected = json!({ "supply_point": "9693016118873", "purpose": "quote" });
         assert_eq!(asked, expected);
         let json = br#"{"supply_point":"9693016118873"}"#;
         assert_eq!(question(json, Some("quote")).as_bytes(), json);

@@ -11,7 +11,7 @@ use crate::envelope::{
     Envelope, Kem, Recipient, Release, SealingKeyPair, SealingPublicKey, SignedDocument, possession,
 };
 use crate::tlog::OpenEntry;
-use crate::types::{Digest, HandoverId, KeyId, PartyId, Timestamp};
+use crate::types::{Digest, HandoverId, KeyId, Timestamp};
 
 /// A receipt as it travels.
 #[derive(Clone, Debug, Deserialize)]
@@ -328,18 +328,6 @@ impl Client {
             self.verify_receipt(&receipt).await?;
         }
         Ok(body)
-    }
-
-    /// The key to seal to for a party, if it has an active one: the newest.
-    pub async fn active_key(
-        &self,
-        party: &PartyId,
-    ) -> Result<Option<SealingPublicKey>, ClientError> {
-        let keys = self.keys(party.as_str()).await?;
-        keys.iter()
-            .find(|document| document.active)
-            .map(KeyDocument::public)
-            .transpose()
     }
 }
 

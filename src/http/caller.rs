@@ -48,6 +48,10 @@ impl FromRequestParts<Doors> for Authenticated {
             .tls
             .still_valid(peer, doors.clock.now())
             .map_err(|error| refuse(error.code()))?;
+        // The service's own name in the log is nobody else's.
+        if peer.identity == Caller::service().identity {
+            return Err(refuse(Code::CertificateInvalid));
+        }
         Ok(Self(Caller {
             identity: peer.identity.clone(),
             certificate: peer.fingerprint,

@@ -59,8 +59,7 @@ impl Escrow {
         request: ReleaseRequest,
     ) -> Result<Released, Failure> {
         let Some(supply_point) = self.shared.store.supply_point_of(handover).await? else {
-            self.shared.decoy()?;
-            return Err(Failure::refused(Code::NotFound));
+            return self.nothing_there(caller, handover).await;
         };
         let ask = Ask {
             handover: Some(handover),
@@ -68,6 +67,32 @@ impl Escrow {
             request,
         };
         self.release_for(caller, idempotency, ask).await
+    }
+
+    /// Refuses a handover that does not exist with the same work as one of others: an outsider cannot tell them apart.
+    async fn nothing_there(
+        &self,
+        caller: Caller,
+        handover: HandoverId,
+    ) -> Result<Released, Failure> {
+        let party = caller.party()?.clone();
+        let now = self.shared.clock.now();
+        self.within_quota(&party, now)?;
+        self.shared.decoy()?;
+        let refused = self.submit(caller, None, NothingThere { handover }).await;
+        self.shared.quota.spend(party.as_str(), now);
+        refused.and(Err(Failure::refused(Code::NotFound)))
+    }
+
+    /// Refuses a party that was refused too often this minute.
+    fn within_quota(&self, party: &PartyId, now: Timestamp) -> Result<(), Failure> {
+        let limit = self.shared.rules.load().terms.refusals_per_minute;
+        let quota = &self.shared.quota;
+        if quota.exhausted(party.as_str(), limit, now) {
+            quota.count(party.as_str(), Code::RateLimited, now);
+            return Err(Failure::refused(Code::RateLimited));
+        }
+        Ok(())
     }
 
     /// Gives a registered supplier the keys of its own meter back.
@@ -94,13 +119,7 @@ impl Escrow {
     ) -> Result<Released, Failure> {
         let party = caller.party()?.clone();
         let now = self.shared.clock.now();
-        let limit = self.shared.rules.load().terms.refusals_per_minute;
-        if self.shared.quota.exhausted(party.as_str(), limit, now) {
-            self.shared
-                .quota
-                .count(party.as_str(), Code::RateLimited, now);
-            return Err(Failure::refused(Code::RateLimited));
-        }
+        self.within_quota(&party, now)?;
         for _ in 0..MAX_ATTEMPTS {
             let facts = self
                 .shared
@@ -292,6 +311,26 @@ impl Shared {
         )
         .map(drop)
         .map_err(|error| Failure::Broken(error.to_string()))
+    }
+}
+
+/// A request for a handover that does not exist.
+struct NothingThere {
+    handover: HandoverId,
+}
+
+impl Command for NothingThere {
+    fn needs(&self, _: &mut Needs) {}
+
+    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        ledger.append(
+            Act::of("release.refused", caller)
+                .refused(Code::NotFound)
+                .shows("policies", json!([]))
+                .shows("policy", ledger.rules.policy.digest().to_string())
+                .hides("handover", self.handover.to_string()),
+        );
+        Verdict::Refused(Failure::refused(Code::NotFound))
     }
 }
 

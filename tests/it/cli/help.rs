@@ -70,6 +70,23 @@ fn every_command_has_examples_that_parse() {
 }
 
 #[test]
+fn a_key_whose_name_begins_with_a_hyphen_can_be_named() {
+    for first in ["-a", "-o", "-q", "--"] {
+        let key = format!("{first}3CGSvH9C6vhs38w7-lFUZ-ZZFSWUizZxv59dby3Ew");
+        for line in [
+            format!("cos-escrow key retire {key} --yes -o json"),
+            format!("cos-escrow key retire --yes {key}"),
+            format!(
+                "cos-escrow handover recover 9693016118873 --meter-serial X --out y --key-id {key}"
+            ),
+        ] {
+            let parsed = cos_escrow::cli::command().try_get_matches_from(words(&line));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+}
+
+#[test]
 fn the_environment_stays_out_of_the_help() {
     let desk = super::desk::Desk::new();
     let ended = desk.run("handover list --help");

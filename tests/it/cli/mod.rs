@@ -4,4 +4,5 @@ mod desk;
 mod envelopes;
 mod help;
 mod log;
+mod service;
 mod usage;
