@@ -83,6 +83,7 @@ CREATE TABLE handover (
 CREATE INDEX handover_losing ON handover (losing_party, state, handover_id);
 CREATE INDEX handover_gaining ON handover (gaining_party, state, handover_id);
 CREATE INDEX handover_confirmed ON handover (effective_at) WHERE state = 'confirmed';
+CREATE INDEX handover_expected ON handover (effective_at) WHERE state = 'expected';
 
 CREATE TABLE envelope (
     envelope_id  TEXT PRIMARY KEY,

@@ -177,11 +177,20 @@ async fn housekeeping(escrow: Escrow, stop: CancellationToken) {
         if escrow.fenced().is_some() {
             continue;
         }
-        if let Err(error) = escrow.write_summaries().await {
-            tracing::error!(%error, "counted refusals were not written");
-        }
-        if let Err(error) = escrow.close_confirmed().await {
-            tracing::error!(%error, "confirmed handovers were not closed");
+        let done = [
+            ("counted refusals", escrow.write_summaries().await),
+            ("late handovers", escrow.mark_overdue().await.map(drop)),
+            (
+                "confirmed handovers",
+                escrow.close_confirmed().await.map(drop),
+            ),
+            ("epochs of keys", escrow.roll_epochs().await.map(drop)),
+            ("old answers", escrow.forget_answers().await),
+        ];
+        for (what, result) in done {
+            if let Err(error) = result {
+                tracing::error!(what, %error, "housekeeping failed; the next round tries again");
+            }
         }
     }
 }

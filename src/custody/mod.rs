@@ -111,6 +111,16 @@ impl Custody {
         newest.clone()
     }
 
+    /// The epochs before the current one that have not been destroyed, oldest first.
+    pub fn older_epochs(&self) -> Vec<Epoch> {
+        let current = self.current_epoch().number;
+        let epochs = self.epochs.load();
+        epochs
+            .range(..current)
+            .map(|(_, epoch)| epoch.clone())
+            .collect()
+    }
+
     /// The epoch of that number, unless it was destroyed.
     pub fn epoch(&self, number: u32) -> Option<Epoch> {
         self.epochs.load().get(&number).cloned()

@@ -30,6 +30,11 @@ impl GenerationStatus {
         }
     }
 
+    /// Whether its secrets still exist.
+    pub fn keeps_secrets(self) -> bool {
+        self != Self::Erased
+    }
+
     /// Whether a meter may hold it.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Prepared | Self::Current)

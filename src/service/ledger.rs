@@ -140,6 +140,15 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Stores an envelope's key wrapped under a newer epoch.
+    pub(super) fn rewrap(&mut self, envelope: StoredEnvelope, wrapped: Vec<u8>) {
+        let known = &mut self.point_mut(&envelope.supply_point).envelopes;
+        if let Some(older) = known.iter_mut().find(|e| e.id == envelope.id) {
+            *older = envelope.clone();
+        }
+        self.changes.rewrapped.push((envelope, wrapped));
+    }
+
     /// The answer given before under this idempotency key.
     pub(super) fn answered(&self, party: &PartyId, key: &str) -> Option<&IdempotentAnswer> {
         self.facts.idempotency.get(&(party.clone(), key.to_owned()))

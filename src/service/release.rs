@@ -282,7 +282,7 @@ impl Shared {
         Ok((body, stanza, Some(fresh)))
     }
 
-    fn unwrap(&self, envelope: &StoredEnvelope, wrapped: &[u8]) -> Result<Dek, Failure> {
+    pub(super) fn unwrap(&self, envelope: &StoredEnvelope, wrapped: &[u8]) -> Result<Dek, Failure> {
         let epoch = self.custody.epoch(envelope.epoch).ok_or_else(|| {
             Failure::Broken(format!(
                 "epoch {} is gone while it is in use",

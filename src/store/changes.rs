@@ -27,6 +27,8 @@ pub struct Changes {
     pub envelopes: Vec<(StoredEnvelope, Option<Vec<u8>>, Vec<u8>)>,
     /// Envelopes whose status changed.
     pub statuses: BTreeMap<EnvelopeId, StoredEnvelope>,
+    /// Envelopes whose key is wrapped under a newer epoch, with that key.
+    pub rewrapped: Vec<(StoredEnvelope, Vec<u8>)>,
     /// Envelopes whose secrets are destroyed.
     pub erased: Vec<EnvelopeId>,
     /// New stanzas, encrypted under the record.

@@ -85,6 +85,17 @@ impl SupplyStartDate {
         Timestamp(instant.expect("`from_str` lets only dates after the epoch pass"))
     }
 
+    /// Gate closure, when a switch on that date can no longer be stopped: 17:00 in London the day before.
+    pub fn gate_closure_at(self) -> Timestamp {
+        let eve = self.previous().0.at(17, 0, 0, 0);
+        let instant = eve
+            .in_tz(LONDON)
+            .map(|zoned| zoned.timestamp().as_millisecond())
+            .ok()
+            .and_then(|millis| u64::try_from(millis).ok());
+        Timestamp(instant.expect("`from_str` lets only dates after the epoch pass"))
+    }
+
     /// The London date on which `instant` falls.
     pub fn containing(instant: Timestamp) -> Result<Self, InvalidTime> {
         let millis = i64::try_from(instant.0).map_err(|_| InvalidTime)?;
@@ -201,6 +212,19 @@ mod tests {
             let date: SupplyStartDate = date.parse().unwrap();
             assert_eq!(date.effective_at().to_string(), instant);
             assert_eq!(SupplyStartDate::containing(date.effective_at()), Ok(date));
+        }
+    }
+
+    #[test]
+    fn the_gate_closes_at_five_in_the_afternoon_before() {
+        for (date, instant) in [
+            ("2025-07-01", "2025-06-30T16:00:00.000Z"),
+            ("2025-03-30", "2025-03-29T17:00:00.000Z"),
+            ("2025-03-31", "2025-03-30T16:00:00.000Z"),
+            ("2025-10-27", "2025-10-26T17:00:00.000Z"),
+        ] {
+            let date: SupplyStartDate = date.parse().unwrap();
+            assert_eq!(date.gate_closure_at().to_string(), instant);
         }
     }
 

@@ -2,10 +2,13 @@
 
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::super::{Handover, HandoverFilter, Sealed, Side, StanzaAddress, StoreError};
+use super::super::{
+    Handover, HandoverFilter, Sealed, Side, StanzaAddress, StoreError, StoredEnvelope,
+};
 use super::Store;
 use super::load::{body, parsed};
-use crate::types::{Component, EnvelopeId, HandoverId, SupplyPoint};
+use super::log::millis;
+use crate::types::{Component, EnvelopeId, HandoverId, SupplyPoint, Timestamp};
 
 impl Store {
     /// The supply point of a handover, if there is such a handover. This never changes.
@@ -87,6 +90,54 @@ impl Store {
         .bind(address.key_id.0.as_bytes().to_vec())
         .fetch_optional(&self.readers)
         .await?)
+    }
+
+    /// Handovers for which no package has come and that start by `until`, oldest switch first.
+    pub async fn expected_handovers(
+        &self,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Handover>, StoreError> {
+        sqlx::query(
+            "SELECT body FROM handover WHERE state = 'expected' AND effective_at <= $1 \
+             ORDER BY effective_at LIMIT $2",
+        )
+        .bind(millis(until))
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(|row| body("handover", row))
+        .collect()
+    }
+
+    /// Envelopes whose key is wrapped under an epoch before `epoch`, with that key.
+    pub async fn wrapped_before(
+        &self,
+        epoch: u32,
+        limit: u32,
+    ) -> Result<Vec<(StoredEnvelope, Vec<u8>)>, StoreError> {
+        sqlx::query(
+            "SELECT facts, wrapped_dek FROM envelope \
+             WHERE epoch < $1 AND wrapped_dek IS NOT NULL LIMIT $2",
+        )
+        .bind(i64::from(epoch))
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(|row| Ok((body("envelope", row)?, row.try_get(1)?)))
+        .collect()
+    }
+
+    /// Forgets answers that were given under idempotency keys before `before`: nobody repeats a request for so long.
+    pub async fn forget_answers(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut writer = self.writer().await;
+        let forgotten = sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
+            .bind(millis(before))
+            .execute(&mut *writer)
+            .await?;
+        Ok(forgotten.rows_affected())
     }
 
     /// Handovers that were confirmed and not yet closed, oldest switch first.

@@ -177,6 +177,17 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
     )
     .run(connection)
     .await?;
+    for (facts, wrapped) in &changes.rewrapped {
+        sqlx::query(
+            "UPDATE envelope SET epoch = $1, wrapped_dek = $2, facts = $3 WHERE envelope_id = $4",
+        )
+        .bind(i64::from(facts.epoch))
+        .bind(wrapped.clone())
+        .bind(json(facts))
+        .bind(facts.id.to_string())
+        .execute(&mut *connection)
+        .await?;
+    }
     for facts in changes.statuses.values() {
         sqlx::query("UPDATE envelope SET status = $1, facts = $2 WHERE envelope_id = $3")
             .bind(facts.status.as_str())
