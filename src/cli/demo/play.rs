@@ -375,26 +375,5 @@ fn second_start(event: &Event) -> Result<SupplyStartDate, Failure> {
     SupplyStartDate::containing(later).map_err(Failure::failed)
 }
 
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        use crate::cli::exit::Exit;
-        let exit = match &error {
-            ClientError::Refused { code, .. } if code == "not_found" => Exit::NotFound,
-            ClientError::Verification(_) => Exit::Unverified,
-            error if error.is_retryable() => Exit::TryAgain,
-            ClientError::Refused { .. } => Exit::Refused,
-            _ => Exit::Failed,
-        };
-        let hint = error
-            .code()
-            .map(|code| format!("the service's code is `{code}`"));
-        let failure = Self::new(exit, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    }
-}
-
 /// The serial of the meter at the neighbouring supply point.
 const NEIGHBOURS_METER: &str = "NEIGHBOUR1";

@@ -1,0 +1,475 @@
+//! The client's configuration: a flag wins over the environment, that over the file, that over the default.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::files;
+use super::output::Row;
+use crate::tls::Files;
+
+/// Where the service is, who we are, and whom we trust.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Arguments {
+    /// The configuration file; by default `$XDG_CONFIG_HOME/cos-escrow/config.toml`.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    config: Option<PathBuf>,
+    /// The service, as `https://HOST:PORT`.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    url: Option<String>,
+    /// Our TLS chain (PEM), leaf first.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_CERT",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    cert: Option<PathBuf>,
+    /// The key of that leaf (PEM); by default beside it, ending in `.key`.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_KEY",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    key: Option<PathBuf>,
+    /// The roots that we trust (PEM).
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_ROOTS",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    roots: Option<PathBuf>,
+    /// Their revocation lists (PEM).
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_LISTS",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    lists: Option<PathBuf>,
+    /// Our signing chain (PEM), leaf first.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_SIGNING_CERT",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    signing_cert: Option<PathBuf>,
+    /// The key of that leaf (PEM); by default beside it, ending in `.key`.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_SIGNING_KEY",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    signing_key: Option<PathBuf>,
+    /// The log's verifier key, or a file that holds it.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_LOG_KEY",
+        hide_env_values = true,
+        value_name = "VKEY"
+    )]
+    log_key: Option<String>,
+    /// The folder for what was seen of the log and for unanswered requests.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_STATE",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    state: Option<PathBuf>,
+    /// The folder for sealing keys.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_KEYS",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    keys: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseFolders,
+}
+
+/// The folders that the desktop convention names. They are read as arguments, like all of the environment.
+#[derive(Args, Clone, Debug, Default)]
+struct BaseFolders {
+    #[arg(long, global = true, hide = true, env = "XDG_CONFIG_HOME")]
+    xdg_config_home: Option<OsString>,
+    #[arg(long, global = true, hide = true, env = "XDG_STATE_HOME")]
+    xdg_state_home: Option<OsString>,
+    #[arg(long, global = true, hide = true, env = "HOME")]
+    home: Option<OsString>,
+}
+
+impl BaseFolders {
+    fn config(&self) -> PathBuf {
+        self.below_home(self.xdg_config_home.as_ref(), ".config")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.below_home(self.xdg_state_home.as_ref(), ".local/state")
+    }
+
+    /// The convention: what is empty or relative counts as not set.
+    fn below_home(&self, named: Option<&OsString>, otherwise: &str) -> PathBuf {
+        let named = named.map(Path::new).filter(|path| path.is_absolute());
+        let base = named.map_or_else(
+            || Path::new(self.home.as_deref().unwrap_or_default()).join(otherwise),
+            Path::to_owned,
+        );
+        base.join("cos-escrow")
+    }
+}
+
+/// What the file may say. Paths are relative to its folder.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    url: Option<String>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    roots: Option<PathBuf>,
+    lists: Option<PathBuf>,
+    signing_cert: Option<PathBuf>,
+    signing_key: Option<PathBuf>,
+    log_key: Option<String>,
+    state: Option<PathBuf>,
+    keys: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn read(path: &Path) -> Result<Option<Self>, Failure> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| files::at(path, &error))?,
+        };
+        let wrong = |error: toml::de::Error| {
+            let message = error.message().to_owned();
+            Failure::new(Exit::Usage, format!("`{}`: {message}", path.display()))
+        };
+        toml::from_str(&text).map(Some).map_err(wrong)
+    }
+}
+
+/// Who said what a setting is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    /// A flag, or the environment in its place.
+    Argument,
+    /// The configuration file.
+    File,
+    /// Nobody.
+    Default,
+    /// It has no value.
+    Unset,
+}
+
+/// One setting, for people who wonder where it came from.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) value: Option<String>,
+    pub(crate) origin: Origin,
+}
+
+impl Row for Setting {
+    const COLUMNS: &'static [&'static str] = &["setting", "value", "origin"];
+
+    fn cells(&self) -> Vec<String> {
+        let origin = match self.origin {
+            Origin::Argument => "flag or environment",
+            Origin::File => "file",
+            Origin::Default => "default",
+            Origin::Unset => "",
+        };
+        vec![
+            self.name.to_owned(),
+            self.value.clone().unwrap_or_default(),
+            origin.to_owned(),
+        ]
+    }
+}
+
+/// The configuration that holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) url: String,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    roots: Option<PathBuf>,
+    lists: Option<PathBuf>,
+    signing_cert: Option<PathBuf>,
+    signing_key: Option<PathBuf>,
+    pub(crate) log_key: Option<String>,
+    pub(crate) state: PathBuf,
+    pub(crate) keys: PathBuf,
+    /// Every setting with its origin, in the order of the documentation.
+    pub(crate) explained: Vec<Setting>,
+}
+
+impl Settings {
+    /// Puts the sources together.
+    pub(crate) fn resolve(arguments: &Arguments) -> Result<Self, Failure> {
+        let path = match &arguments.config {
+            Some(path) => path.clone(),
+            None => arguments.base.config().join("config.toml"),
+        };
+        let file = match (ConfigFile::read(&path)?, &arguments.config) {
+            (Some(file), _) => file,
+            (None, None) => ConfigFile::default(),
+            (None, Some(path)) => {
+                let missing = format!("`{}` is not there", path.display());
+                return Err(Failure::new(Exit::NotFound, missing));
+            }
+        };
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(Self::pick(arguments.clone(), file, &folder))
+    }
+
+    fn pick(given: Arguments, file: ConfigFile, folder: &Path) -> Self {
+        let mut pick = Picker {
+            folder,
+            explained: Vec::new(),
+        };
+        let url = pick.text("url", given.url, file.url, Some(DEFAULT_URL));
+        let cert = pick.path("cert", given.cert, file.cert, None);
+        let key = pick.path("key", given.key, file.key, beside(cert.as_deref()));
+        let roots = pick.path("roots", given.roots, file.roots, None);
+        let lists = pick.path("lists", given.lists, file.lists, None);
+        let signing_cert = pick.path("signing_cert", given.signing_cert, file.signing_cert, None);
+        let beside_signing = beside(signing_cert.as_deref());
+        let signing_key = pick.path(
+            "signing_key",
+            given.signing_key,
+            file.signing_key,
+            beside_signing,
+        );
+        let in_file = file.log_key.map(|key| match key.contains('+') {
+            true => key,
+            // A key has a `+`: this is a file that holds one.
+            false => folder.join(key).display().to_string(),
+        });
+        let log_key = pick.text("log_key", given.log_key, in_file, None);
+        let (state, keys) = (given.base.state(), given.base.config().join("keys"));
+        let state = pick.path("state", given.state, file.state, Some(state));
+        let keys = pick.path("keys", given.keys, file.keys, Some(keys));
+        Self {
+            url: url.unwrap_or_default(),
+            cert,
+            key,
+            roots,
+            lists,
+            signing_cert,
+            signing_key,
+            log_key,
+            state: state.unwrap_or_default(),
+            keys: keys.unwrap_or_default(),
+            explained: pick.explained,
+        }
+    }
+
+    /// What TLS needs.
+    pub(crate) fn tls(&self) -> Result<Files, Failure> {
+        Ok(Files {
+            chain: needed("cert", self.cert.as_ref())?,
+            key: needed("key", self.key.as_ref())?,
+            roots: needed("roots", self.roots.as_ref())?,
+            lists: needed("lists", self.lists.as_ref())?,
+        })
+    }
+
+    /// Roots and revocation lists.
+    pub(crate) fn trust(&self) -> Result<(PathBuf, PathBuf), Failure> {
+        let roots = needed("roots", self.roots.as_ref())?;
+        Ok((roots, needed("lists", self.lists.as_ref())?))
+    }
+
+    /// Whether roots and revocation lists are named.
+    pub(crate) fn has_trust(&self) -> bool {
+        self.roots.is_some() && self.lists.is_some()
+    }
+
+    /// Signing chain and key.
+    pub(crate) fn signing(&self) -> Result<(PathBuf, PathBuf), Failure> {
+        let chain = needed("signing_cert", self.signing_cert.as_ref())?;
+        Ok((chain, needed("signing_key", self.signing_key.as_ref())?))
+    }
+}
+
+/// A failure that says how a setting is made.
+pub(crate) fn missing(name: &str) -> Failure {
+    let flag = name.replace('_', "-");
+    Failure::new(Exit::Usage, format!("`{name}` is not configured")).hint(format!(
+        "give `--{flag}`, set `COS_ESCROW_{}`, or write `{name} = …` in the configuration file",
+        name.to_uppercase()
+    ))
+}
+
+fn needed(name: &str, value: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    value.cloned().ok_or_else(|| missing(name))
+}
+
+/// `pki` puts the key of `north.tls.pem` into `north.tls.key`.
+fn beside(chain: Option<&Path>) -> Option<PathBuf> {
+    chain.map(|chain| chain.with_extension("key"))
+}
+
+/// Takes the first source that has a value, and keeps its name.
+struct Picker<'a> {
+    folder: &'a Path,
+    explained: Vec<Setting>,
+}
+
+impl Picker<'_> {
+    fn text(
+        &mut self,
+        name: &'static str,
+        given: Option<String>,
+        file: Option<String>,
+        default: Option<&str>,
+    ) -> Option<String> {
+        self.first(
+            name,
+            [given, file, default.map(str::to_owned)],
+            Clone::clone,
+        )
+    }
+
+    fn path(
+        &mut self,
+        name: &'static str,
+        given: Option<PathBuf>,
+        file: Option<PathBuf>,
+        default: Option<PathBuf>,
+    ) -> Option<PathBuf> {
+        let file = file.map(|path| self.folder.join(path));
+        let shown = |path: &PathBuf| path.display().to_string();
+        self.first(name, [given, file, default], shown)
+    }
+
+    fn first<T>(
+        &mut self,
+        name: &'static str,
+        sources: [Option<T>; 3],
+        shown: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let origins = [Origin::Argument, Origin::File, Origin::Default];
+        let found = sources.into_iter().zip(origins);
+        let found = found.filter_map(|(value, origin)| Some((value?, origin)));
+        let (value, origin) = found.into_iter().next().unzip();
+        self.explained.push(Setting {
+            name,
+            value: value.as_ref().map(shown),
+            origin: origin.unwrap_or(Origin::Unset),
+        });
+        value
+    }
+}
+
+/// Where `serve` listens unless it is told otherwise.
+const DEFAULT_URL: &str = "https://localhost:8443";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(given: Arguments, file: &str) -> Settings {
+        let file = toml::from_str(file).unwrap();
+        Settings::pick(given, file, Path::new("/etc/north"))
+    }
+
+    fn origin(settings: &Settings, name: &str) -> Origin {
+        let setting = settings.explained.iter().find(|s| s.name == name);
+        setting.unwrap().origin
+    }
+
+    #[test]
+    fn an_argument_wins_over_the_file_and_the_file_over_the_default() {
+        let file = "url = \"https://file:1\"\nroots = \"root.pem\"\n";
+        let given = Arguments {
+            url: Some("https://flag:1".to_owned()),
+            ..Arguments::default()
+        };
+        let flag = settings(given, file);
+        assert_eq!(
+            (flag.url.as_str(), origin(&flag, "url")),
+            ("https://flag:1", Origin::Argument)
+        );
+        let file = settings(Arguments::default(), file);
+        assert_eq!(
+            (file.url.as_str(), origin(&file, "url")),
+            ("https://file:1", Origin::File)
+        );
+        let none = settings(Arguments::default(), "");
+        assert_eq!(
+            (none.url.as_str(), origin(&none, "url")),
+            (DEFAULT_URL, Origin::Default)
+        );
+        assert_eq!(origin(&none, "lists"), Origin::Unset);
+    }
+
+    #[test]
+    fn paths_of_the_file_are_relative_to_it_and_a_key_lies_beside_its_chain() {
+        let settings = settings(Arguments::default(), "cert = \"pki/north.tls.pem\"");
+        let key = settings.key.as_deref();
+        assert_eq!(key, Some(Path::new("/etc/north/pki/north.tls.key")));
+    }
+
+    #[test]
+    fn what_is_missing_says_how_to_give_it() {
+        let failure = settings(Arguments::default(), "").tls().unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.hints[0].contains("COS_ESCROW_CERT"), "{failure:?}");
+    }
+
+    #[test]
+    fn base_folders_that_are_relative_do_not_count() {
+        let base = BaseFolders {
+            xdg_config_home: Some("relative".into()),
+            xdg_state_home: Some("/state".into()),
+            home: Some("/home/north".into()),
+        };
+        assert_eq!(base.config(), Path::new("/home/north/.config/cos-escrow"));
+        assert_eq!(base.state(), Path::new("/state/cos-escrow"));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, "ulr = \"https://x:1\"\n").unwrap();
+        let failure = ConfigFile::read(&path).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("ulr"), "{}", failure.message);
+    }
+}

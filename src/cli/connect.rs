@@ -1,0 +1,276 @@
+//! A session with the service: who we are, whom we trust, what we have seen of the log.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::config::{Arguments, Settings, missing};
+use super::exit::{Exit, Failure};
+use super::files;
+use super::outbox::Outbox;
+use super::trust;
+use crate::client::{Client, ClientError, Depositor, Endpoint, LogView};
+use crate::identity::profile::CLIENT;
+use crate::identity::{Anchors, Certificate, Identity, Kind, SigningIdentity, pem};
+use crate::tlog::{KeyKind, VerifierKey};
+use crate::tls::{Material, PostQuantum, client_config};
+use crate::types::{Clock as _, PartyId, SystemClock, SystemRandom, Timestamp};
+
+/// What a command works with.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) identity: Identity,
+    pub(super) settings: Settings,
+    pub(super) anchors: Anchors,
+    signer: Option<SigningIdentity>,
+}
+
+impl Session {
+    /// Reads configuration and files. Connects only when a request is sent.
+    pub(super) fn open(arguments: &Arguments) -> Result<Self, Failure> {
+        let settings = Settings::resolve(arguments)?;
+        let material = Material::load(&settings.tls()?).map_err(Failure::failed)?;
+        let identity = identity(&material)?;
+        let anchors = trust::anchors(&settings)?;
+        let tls = client_config(&material, PostQuantum::Preferred, Arc::new(SystemClock));
+        let tls = tls.map_err(|error| Failure::new(Exit::Unverified, error))?;
+        let endpoint = Endpoint::from_url(&settings.url, Arc::new(tls))?;
+        let view = log_view(&settings, identity.kind)?;
+        Ok(Self {
+            client: Client::new(endpoint, view),
+            identity,
+            settings,
+            anchors,
+            signer: None,
+        })
+    }
+
+    /// The same, able to sign in the name of its party.
+    pub(super) fn open_signing(arguments: &Arguments) -> Result<Self, Failure> {
+        let session = Self::open(arguments)?;
+        let (chain, key) = session.settings.signing()?;
+        let signer = signing_identity(&chain, &key)?;
+        if *signer.identity() != session.identity {
+            let message = format!(
+                "`{}` is for {}, and the connection for {}",
+                chain.display(),
+                signer.identity(),
+                session.identity
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let signer = Some(signer);
+        Ok(Self { signer, ..session })
+    }
+
+    /// The party that we are.
+    pub(super) fn party(&self) -> Result<&PartyId, Failure> {
+        match self.identity.kind {
+            Kind::Party => Ok(&self.identity.id),
+            kind => Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "this is for a party, and the certificate is {kind} `{}`'s",
+                    self.identity.id
+                ),
+            )),
+        }
+    }
+
+    /// What signs and draws randomness.
+    pub(super) fn depositor(&self) -> Result<Depositor<'_>, Failure> {
+        Ok(Depositor {
+            party: self.party()?.clone(),
+            signer: self
+                .signer
+                .as_ref()
+                .ok_or_else(|| missing("signing_cert"))?,
+            random: &SystemRandom,
+            now: now(),
+        })
+    }
+
+    /// The requests that wait for an answer.
+    pub(super) fn outbox(&self) -> Result<Outbox, Failure> {
+        Outbox::open(&self.settings.state)
+    }
+}
+
+/// Runs what waits for the network.
+pub(super) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?
+        .block_on(work)
+}
+
+/// The time of this machine.
+pub(super) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// A log's key from its text, or from the file of this name.
+pub(super) fn log_key(text: &str) -> Result<VerifierKey, Failure> {
+    let text = match text.contains('+') {
+        true => text.to_owned(),
+        false => {
+            let bytes = files::read(Path::new(text))?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
+    let key: VerifierKey = text.trim().parse().map_err(|error| {
+        Failure::new(Exit::Usage, format!("the log's key: {error}"))
+            .hint("a key reads `<origin>+<id>+<base64>`; the service's operator hands it out")
+    })?;
+    match key.kind() {
+        KeyKind::Log => Ok(key),
+        KeyKind::Cosigner => Err(Failure::new(
+            Exit::Usage,
+            "this is a witness's key, not a log's",
+        )),
+    }
+}
+
+/// What was seen of this log before; kept apart for each log.
+///
+/// Parties, auditors and witnesses rely on what the log says, so they do not start without its key.
+fn log_view(settings: &Settings, kind: Kind) -> Result<Option<LogView>, Failure> {
+    let relies = matches!(kind, Kind::Party | Kind::Auditor | Kind::Witness);
+    let Some(text) = &settings.log_key else {
+        return match relies {
+            true => Err(missing("log_key")),
+            false => Ok(None),
+        };
+    };
+    let key = log_key(text)?;
+    let id = u32::from_be_bytes(key.id());
+    let folder = settings.state.join("logs").join(format!("{id:08x}"));
+    files::private_folder(&folder)?;
+    Ok(Some(LogView::kept(key, &folder.join("checkpoint"))?))
+}
+
+fn identity(material: &Material) -> Result<Identity, Failure> {
+    let leaf = material.chain.first();
+    let leaf = leaf.and_then(|leaf| Certificate::read(leaf, &CLIENT).ok());
+    leaf.and_then(|leaf| leaf.identity).ok_or_else(|| {
+        let wrong = "the TLS certificate is not one of a client";
+        Failure::new(Exit::Unverified, wrong).hint("`cos-escrow pki inspect FILE` says what it is")
+    })
+}
+
+fn signing_identity(chain: &Path, key: &Path) -> Result<SigningIdentity, Failure> {
+    let wrong = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Unverified, format!("`{}`: {error}", path.display()))
+    };
+    let pkcs8 = pem::key(&files::read(key)?).map_err(|error| wrong(key, &error))?;
+    let certificates =
+        pem::certificates(&files::read(chain)?).map_err(|error| wrong(chain, &error))?;
+    SigningIdentity::new(certificates, &pkcs8).map_err(|error| wrong(chain, &error))
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Refused { code, .. } if code == "not_found" => Exit::NotFound,
+            ClientError::Refused { code, .. } if code == "unavailable" => Exit::TryAgain,
+            error if error.is_retryable() => Exit::TryAgain,
+            ClientError::Refused { .. } => Exit::Refused,
+            ClientError::Verification(_) => Exit::Unverified,
+            _ => Exit::Failed,
+        };
+        let failure = Self::new(exit, &error);
+        match error {
+            ClientError::Refused {
+                code, request_id, ..
+            } => {
+                let hint = advice(&code);
+                let failure = hint.into_iter().fold(failure, Self::hint);
+                failure.hint(format!("code `{code}`, request {request_id}"))
+            }
+            ClientError::Indeterminate(_) => {
+                failure.hint("it may have been done; run the same command again to find out")
+            }
+            ClientError::Verification(_) => failure.hint(
+                "keep the state folder and ask an auditor: the log may have been tampered with",
+            ),
+            _ => failure,
+        }
+    }
+}
+
+/// What to do about a refusal, where that is not plain from its title.
+fn advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "recipient_key_inactive" => "`cos-escrow key create` and `key publish` make a sealing key",
+        "certificate_expired" => "`cos-escrow pki renew` makes a new certificate",
+        "revocation_unknown" => "the service's revocation lists are stale; tell its operator",
+        "no_package" => "the losing supplier has not deposited yet",
+        "before_window" => "try again when supply has started",
+        "meter_mismatch" => "read the serial on the meter again",
+        "not_found" => "what exists is shown to the two suppliers of a handover only",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(error: ClientError) -> Exit {
+        Failure::from(error).exit
+    }
+
+    fn refused(status: u16, code: &str) -> ClientError {
+        ClientError::Refused {
+            status,
+            code: code.to_owned(),
+            title: "t".to_owned(),
+            detail: None,
+            request_id: "r".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_failure_of_a_call_has_its_exit_code() {
+        assert_eq!(exit(refused(403, "before_window")), Exit::Refused);
+        assert_eq!(exit(refused(404, "not_found")), Exit::NotFound);
+        assert_eq!(exit(refused(429, "rate_limited")), Exit::TryAgain);
+        assert_eq!(exit(refused(503, "fenced")), Exit::TryAgain);
+        assert_eq!(exit(refused(500, "unavailable")), Exit::TryAgain);
+        assert_eq!(
+            exit(ClientError::Verification(String::new())),
+            Exit::Unverified
+        );
+        assert_eq!(
+            exit(ClientError::Unreachable(String::new())),
+            Exit::TryAgain
+        );
+        assert_eq!(
+            exit(ClientError::Indeterminate(String::new())),
+            Exit::TryAgain
+        );
+        assert_eq!(exit(ClientError::Unexpected(String::new())), Exit::Failed);
+    }
+
+    #[test]
+    fn a_refusal_quotes_its_code_and_request() {
+        let failure = Failure::from(refused(403, "meter_mismatch"));
+        assert_eq!(
+            failure.hints.last().unwrap(),
+            "code `meter_mismatch`, request r"
+        );
+    }
+
+    #[test]
+    fn a_path_is_told_from_a_key() {
+        assert_eq!(
+            log_key("/nowhere/log.vkey").unwrap_err().exit,
+            Exit::NotFound
+        );
+        assert_eq!(
+            log_key("escrow.example/log+00+AA").unwrap_err().exit,
+            Exit::Usage
+        );
+    }
+}
