@@ -67,6 +67,15 @@ impl<'o, S: Shape> Results<'o, S> {
         self.answer(line, json!({ "code": code, "detail": error.to_string() }))
     }
 
+    /// Prints what is left of a batch that cannot go on.
+    pub(super) fn interrupted(self, error: ClientError) -> Failure {
+        let printed = match self.output.format {
+            Format::Json => Ok(()),
+            _ => self.output.rows(&self.waiting),
+        };
+        printed.err().unwrap_or_else(|| error.into())
+    }
+
     /// Prints what is left; a batch that did not go through is a failure.
     pub(super) fn finish(self) -> Result<(), Failure> {
         if self.output.format != Format::Json {

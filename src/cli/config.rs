@@ -16,15 +16,6 @@ use crate::tls::Files;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Arguments {
-    /// The configuration file; by default `$XDG_CONFIG_HOME/cos-escrow/config.toml`.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_CONFIG",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    config: Option<PathBuf>,
     /// The service, as `https://HOST:PORT`.
     #[arg(
         long,
@@ -52,24 +43,6 @@ pub(crate) struct Arguments {
         value_name = "FILE"
     )]
     key: Option<PathBuf>,
-    /// The roots that we trust (PEM).
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_ROOTS",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    roots: Option<PathBuf>,
-    /// Their revocation lists (PEM).
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_LISTS",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    lists: Option<PathBuf>,
     /// Our signing chain (PEM), leaf first.
     #[arg(
         long,
@@ -106,6 +79,41 @@ pub(crate) struct Arguments {
         value_name = "DIR"
     )]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) offline: Offline,
+}
+
+/// What is needed without the service, too.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Configuration")]
+pub(crate) struct Offline {
+    /// The configuration file; by default `$XDG_CONFIG_HOME/cos-escrow/config.toml`.
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    config: Option<PathBuf>,
+    /// The roots that we trust (PEM).
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_ROOTS",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    roots: Option<PathBuf>,
+    /// Their revocation lists (PEM).
+    #[arg(
+        long,
+        global = true,
+        env = "COS_ESCROW_LISTS",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    lists: Option<PathBuf>,
     /// The folder for sealing keys.
     #[arg(
         long,
@@ -234,17 +242,27 @@ pub(crate) struct Settings {
     pub(crate) state: PathBuf,
     pub(crate) keys: PathBuf,
     /// Every setting with its origin, in the order of the documentation.
+    #[cfg_attr(not(test), expect(dead_code, reason = "`config show` prints it"))]
     pub(crate) explained: Vec<Setting>,
 }
 
 impl Settings {
+    /// Puts the sources together for a command that needs no service.
+    pub(crate) fn offline(offline: &Offline) -> Result<Self, Failure> {
+        Self::resolve(&Arguments {
+            offline: offline.clone(),
+            ..Arguments::default()
+        })
+    }
+
     /// Puts the sources together.
     pub(crate) fn resolve(arguments: &Arguments) -> Result<Self, Failure> {
-        let path = match &arguments.config {
+        let offline = &arguments.offline;
+        let path = match &offline.config {
             Some(path) => path.clone(),
-            None => arguments.base.config().join("config.toml"),
+            None => offline.base.config().join("config.toml"),
         };
-        let file = match (ConfigFile::read(&path)?, &arguments.config) {
+        let file = match (ConfigFile::read(&path)?, &offline.config) {
             (Some(file), _) => file,
             (None, None) => ConfigFile::default(),
             (None, Some(path)) => {
@@ -257,6 +275,7 @@ impl Settings {
     }
 
     fn pick(given: Arguments, file: ConfigFile, folder: &Path) -> Self {
+        let offline = given.offline;
         let mut pick = Picker {
             folder,
             explained: Vec::new(),
@@ -264,8 +283,8 @@ impl Settings {
         let url = pick.text("url", given.url, file.url, Some(DEFAULT_URL));
         let cert = pick.path("cert", given.cert, file.cert, None);
         let key = pick.path("key", given.key, file.key, beside(cert.as_deref()));
-        let roots = pick.path("roots", given.roots, file.roots, None);
-        let lists = pick.path("lists", given.lists, file.lists, None);
+        let roots = pick.path("roots", offline.roots, file.roots, None);
+        let lists = pick.path("lists", offline.lists, file.lists, None);
         let signing_cert = pick.path("signing_cert", given.signing_cert, file.signing_cert, None);
         let beside_signing = beside(signing_cert.as_deref());
         let signing_key = pick.path(
@@ -280,9 +299,9 @@ impl Settings {
             false => folder.join(key).display().to_string(),
         });
         let log_key = pick.text("log_key", given.log_key, in_file, None);
-        let (state, keys) = (given.base.state(), given.base.config().join("keys"));
+        let (state, keys) = (offline.base.state(), offline.base.config().join("keys"));
         let state = pick.path("state", given.state, file.state, Some(state));
-        let keys = pick.path("keys", given.keys, file.keys, Some(keys));
+        let keys = pick.path("keys", offline.keys, file.keys, Some(keys));
         Self {
             url: url.unwrap_or_default(),
             cert,

@@ -107,11 +107,6 @@ impl Pending {
         }
         answer
     }
-
-    /// Forgets the request without an answer.
-    pub(super) fn forget(&self) {
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 /// Whether it is known that the request was done, or was not.

@@ -31,11 +31,6 @@ impl Progress {
     pub(super) fn advance(&self) {
         self.bar.inc(1);
     }
-
-    /// Some more are done.
-    pub(super) fn advance_by(&self, count: u64) {
-        self.bar.inc(count);
-    }
 }
 
 impl Drop for Progress {

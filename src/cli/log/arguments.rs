@@ -1,0 +1,91 @@
+//! The arguments of `cos-escrow log`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::config;
+use crate::types::{SupplyPoint, Timestamp};
+
+/// What to do with the log, and over which connection.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(super) connection: config::Arguments,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Fetch the newest checkpoint, verified against what was seen before.
+    #[command(after_help = "Example:\n  cos-escrow log checkpoint -o json")]
+    Checkpoint,
+    /// Show one entry, with what it hides where we may see it. Looking is an entry too.
+    #[command(after_help = "Example:\n  cos-escrow log show 4711 -o json")]
+    Show {
+        /// Its index.
+        index: u64,
+    },
+    /// Search entries, newest first. Searching is an entry too.
+    #[command(after_help = "Examples:\n  \
+        cos-escrow log search --supply-point 9693016118873\n  \
+        cos-escrow log search --kind release.refused --from 2025-10-01T00:00:00Z --all -o csv\n  \
+        cos-escrow log search --actor urn:cos-escrow:party:north")]
+    Search(Search),
+    /// Verify that the log only grew, or with `--dir` every entry of a copy.
+    #[command(after_help = "Examples:\n  \
+        cos-escrow log verify\n  \
+        cos-escrow log verify --dir mirror --log-key escrow.example/log+0123abcd+Ad…\n  \
+        cos-escrow log verify --dir mirror --log-key log.vkey --against last-year.checkpoint\n\n\
+        With `--dir` nothing is asked of the service: a folder of tlog-tiles is read, and nothing in it is believed.")]
+    Verify(Verify),
+    /// Copy the log into a folder of tlog-tiles, verified before its checkpoint is replaced.
+    #[command(after_help = "Example:\n  cos-escrow log mirror mirror\n\n\
+        Run it again to bring the copy up to date: what is complete is not fetched twice.")]
+    Mirror {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Search {
+    /// Only of this actor, as in its certificate.
+    #[arg(long, value_name = "URN")]
+    pub(super) actor: Option<String>,
+    /// Only about this supply point.
+    #[arg(long, value_name = "MPXN")]
+    pub(super) supply_point: Option<SupplyPoint>,
+    /// Only of this kind, such as `release.granted`.
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// Only refusals with this code.
+    #[arg(long)]
+    pub(super) code: Option<String>,
+    /// Only at or after this instant.
+    #[arg(long, value_name = "TIME")]
+    pub(super) from: Option<Timestamp>,
+    /// Only before this instant.
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<Timestamp>,
+    /// Only entries below this index: the last of the page before.
+    #[arg(long, value_name = "INDEX")]
+    pub(super) before: Option<u64>,
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) limit: u32,
+    /// Fetch all pages.
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Verify {
+    /// A folder of tlog-tiles with its `checkpoint`.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// An older checkpoint that the copy must continue.
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub(super) against: Option<PathBuf>,
+}

@@ -1,0 +1,146 @@
+//! A copy of the log in a folder, as C2SP tlog-tiles lays it out, and its verification without anybody's help.
+//!
+//! ```text
+//! checkpoint              the signed head that the tiles below were verified against
+//! tile/0/000              and so on, see `tlog::TilePath`
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::files;
+use crate::cli::output::Output;
+use crate::cli::progress::Progress;
+use crate::tlog::{
+    AuditError, Checkpoint, Frontier, Note, TilePath, TreeHead, VerifierKey, leaf_hash, verify_log,
+};
+
+/// A copy of the log.
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
+    /// Whether a tile is there.
+    pub(super) fn has(&self, tile: &TilePath) -> bool {
+        self.tile(tile).is_file()
+    }
+
+    /// Puts a tile in its place.
+    pub(super) fn put(&self, tile: &TilePath, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.tile(tile);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|error| files::at(folder, &error))?;
+        }
+        files::replace(&path, bytes)
+    }
+
+    /// Puts a checkpoint in the place of the former.
+    pub(super) fn put_checkpoint(&self, note: &Note) -> Result<(), Failure> {
+        files::replace(&self.checkpoint(), note.to_string().as_bytes())
+    }
+
+    /// The head that the folder claims, if the log's key signed it.
+    pub(super) fn head(&self, key: &VerifierKey) -> Result<TreeHead, Failure> {
+        head_in(&self.checkpoint(), key)
+    }
+
+    /// Reads every tile and derives the tree again; it must have this head, and have had the `former` one.
+    pub(super) fn verify(
+        &self,
+        head: TreeHead,
+        former: Option<TreeHead>,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let progress = Progress::start(output, "entries", head.size);
+        let mut past = Past::of(former);
+        let mut source = |tile: &TilePath| fs::read(self.tile(tile));
+        let audit = verify_log(head, &mut source, |_, leaf| {
+            past.see(leaf);
+            progress.advance();
+        });
+        drop(progress);
+        audit.map_err(|error| failure(&error))?;
+        past.verify(head)
+    }
+
+    fn tile(&self, tile: &TilePath) -> PathBuf {
+        self.path.join(tile.to_string())
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+}
+
+/// The head of a checkpoint in a file, if the log's key signed it.
+pub(super) fn head_in(path: &Path, key: &VerifierKey) -> Result<TreeHead, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| files::at(path, &error))?;
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Unverified, format!("`{}`: {error}", path.display()))
+    };
+    let note: Note = text.parse().map_err(|error| wrong(&error))?;
+    let checkpoint = Checkpoint::open(&note, key).map_err(|error| wrong(&error))?;
+    Ok(checkpoint.head)
+}
+
+/// Whether the entries, up to an earlier size, are those of an earlier head.
+struct Past {
+    former: Option<TreeHead>,
+    frontier: Frontier,
+}
+
+impl Past {
+    fn of(former: Option<TreeHead>) -> Self {
+        Self {
+            former,
+            frontier: Frontier::default(),
+        }
+    }
+
+    fn see(&mut self, leaf: &[u8]) {
+        if self
+            .former
+            .is_some_and(|former| self.frontier.size() < former.size)
+        {
+            self.frontier.append(leaf_hash(leaf), |_, _| {});
+        }
+    }
+
+    fn verify(&self, head: TreeHead) -> Result<(), Failure> {
+        match self.former {
+            Some(former) if former.size > head.size => Err(Failure::new(
+                Exit::Unverified,
+                format!(
+                    "the log had {} entries before, and this copy has {}",
+                    former.size, head.size
+                ),
+            )
+            .hint("an older copy is no alarm: `cos-escrow log mirror` brings it up to date")),
+            Some(former) if self.frontier.head() != former => Err(Failure::new(
+                Exit::Unverified,
+                format!("the first {} entries are not those of before", former.size),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failure(error: &AuditError<io::Error>) -> Failure {
+    let message = match error {
+        AuditError::Unreadable { tile, source } => format!("`{tile}` cannot be read: {source}"),
+        error => error.to_string(),
+    };
+    Failure::new(Exit::Unverified, message).hint(match error {
+        AuditError::Unreadable { .. } => "`cos-escrow log mirror` fetches what is missing",
+        _ => "keep this copy; compare it with another one, or remove the tile and mirror it again",
+    })
+}
