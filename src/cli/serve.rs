@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
 }
 
 /// A core dump of this process would hold keys.
-fn no_core_dumps() -> Result<(), Failure> {
+pub(super) fn no_core_dumps() -> Result<(), Failure> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let none = Rlimit {
         current: Some(0),
