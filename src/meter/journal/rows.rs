@@ -50,6 +50,13 @@ pub struct Status {
     pub wait_until: Timestamp,
 }
 
+impl Status {
+    /// Whether the escrow knows how it ended.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Reported
+    }
+}
+
 /// A released meter without its keys.
 #[derive(serde::Deserialize, serde::Serialize)]
 struct Job {
