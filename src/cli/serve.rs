@@ -86,7 +86,7 @@ async fn reload(instance: &Instance, config: &std::path::Path) -> Result<(), Fai
 }
 
 /// A core dump of this process would hold keys.
-fn no_core_dumps() -> Result<(), Failure> {
+pub(super) fn no_core_dumps() -> Result<(), Failure> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let none = Rlimit {
         current: Some(0),

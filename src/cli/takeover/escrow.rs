@@ -188,7 +188,7 @@ fn total_watt_hours(reads: &[RegisterRead]) -> Option<i64> {
 }
 
 /// The import registers of a read, in watt-hours.
-fn imported(read: &Read) -> i64 {
+pub(super) fn imported(read: &Read) -> i64 {
     let import = read.registers().iter().filter(|register| {
         register
             .quantity

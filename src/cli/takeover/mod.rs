@@ -55,6 +55,11 @@ impl Opened {
         })
     }
 
+    /// The total import of the losing supplier's closing read, in watt-hours.
+    pub fn closing_watt_hours(&self) -> Option<i64> {
+        self.read.as_ref().map(escrow::imported)
+    }
+
     /// The meter for a takeover over DLMS; `address` instead of the released one where the meter is reached otherwise.
     pub fn dlms_meter(&self, address: Option<SocketAddr>) -> Result<ReleasedMeter, Failure> {
         let unfit = |what: &str| Failure::new(Exit::Refused, what);

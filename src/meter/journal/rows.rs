@@ -38,12 +38,23 @@ pub struct Record {
 pub struct Status {
     /// The handover.
     pub handover: HandoverId,
+    /// Where the meter is.
+    pub supply_point: SupplyPoint,
+    /// The serial number of the meter.
+    pub serial: MeterSerial,
     /// How far it is.
     pub state: State,
     /// Why it goes no further.
     pub stopped: Option<StopReason>,
     /// Nothing is tried before this time.
     pub wait_until: Timestamp,
+}
+
+impl Status {
+    /// Whether the escrow knows how it ended.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Reported
+    }
 }
 
 /// A released meter without its keys.
@@ -189,7 +200,7 @@ impl Journal {
 
     /// All takeovers, by handover.
     pub async fn list(&self) -> Result<Vec<Status>, JournalError> {
-        let rows = sqlx::query("SELECT handover, progress FROM takeovers ORDER BY handover")
+        let rows = sqlx::query("SELECT handover, job, progress FROM takeovers ORDER BY handover")
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(status).collect()
@@ -227,9 +238,12 @@ impl Job {
 }
 
 fn status(row: &SqliteRow) -> Result<Status, JournalError> {
+    let job: Job = serde_json::from_str(row.try_get("job")?)?;
     let progress: Progress = serde_json::from_str(row.try_get("progress")?)?;
     Ok(Status {
         handover: row.try_get::<&str, _>("handover")?.parse()?,
+        supply_point: job.supply_point,
+        serial: job.serial,
         state: progress.state,
         stopped: progress.stopped,
         wait_until: progress.wait_until,

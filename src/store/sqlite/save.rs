@@ -177,36 +177,7 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
     )
     .run(connection)
     .await?;
-    for (facts, wrapped) in &changes.rewrapped {
-        sqlx::query(
-            "UPDATE envelope SET epoch = $1, wrapped_dek = $2, facts = $3 WHERE envelope_id = $4",
-        )
-        .bind(i64::from(facts.epoch))
-        .bind(wrapped.clone())
-        .bind(json(facts))
-        .bind(facts.id.to_string())
-        .execute(&mut *connection)
-        .await?;
-    }
-    for facts in changes.statuses.values() {
-        sqlx::query("UPDATE envelope SET status = $1, facts = $2 WHERE envelope_id = $3")
-            .bind(facts.status.as_str())
-            .bind(json(facts))
-            .bind(facts.id.to_string())
-            .execute(&mut *connection)
-            .await?;
-    }
-    for envelope in &changes.erased {
-        let id = envelope.to_string();
-        sqlx::query("UPDATE envelope SET wrapped_dek = NULL, body = NULL WHERE envelope_id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("DELETE FROM stanza WHERE envelope_id = $1")
-            .bind(id)
-            .execute(&mut *connection)
-            .await?;
-    }
+    changed_envelopes(connection, changes).await?;
     insert(
         "INSERT INTO stanza (envelope_id, party_id, key_id, sealed) ",
         &changes.stanzas,
@@ -241,6 +212,44 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
     )
     .run(connection)
     .await
+}
+
+/// Envelopes that were there before: each is a statement of its own, as they are few.
+async fn changed_envelopes(
+    connection: &mut SqliteConnection,
+    changes: &Changes,
+) -> Result<(), StoreError> {
+    for (facts, wrapped) in &changes.rewrapped {
+        sqlx::query(
+            "UPDATE envelope SET epoch = $1, wrapped_dek = $2, facts = $3 WHERE envelope_id = $4",
+        )
+        .bind(i64::from(facts.epoch))
+        .bind(wrapped.clone())
+        .bind(json(facts))
+        .bind(facts.id.to_string())
+        .execute(&mut *connection)
+        .await?;
+    }
+    for facts in changes.statuses.values() {
+        sqlx::query("UPDATE envelope SET status = $1, facts = $2 WHERE envelope_id = $3")
+            .bind(facts.status.as_str())
+            .bind(json(facts))
+            .bind(facts.id.to_string())
+            .execute(&mut *connection)
+            .await?;
+    }
+    for envelope in &changes.erased {
+        let id = envelope.to_string();
+        sqlx::query("UPDATE envelope SET wrapped_dek = NULL, body = NULL WHERE envelope_id = $1")
+            .bind(id.clone())
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM stanza WHERE envelope_id = $1")
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn log(connection: &mut SqliteConnection, changes: &Changes) -> Result<(), StoreError> {

@@ -1,0 +1,287 @@
+//! `meter simulate`: meters to practise on, and the packages that a losing supplier would deposit for them.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::interrupted;
+use super::releases::{Loaded, SealingKeys};
+use crate::cli::config::{self, Settings};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::files::NewFile;
+use crate::cli::output::{Output, Row};
+use crate::dlms::SystemTitle;
+use crate::dlms::keys::Suite;
+use crate::envelope::package::{Credential, Dlms, Meter, Package, SecretHex, SecretText, Text};
+use crate::meter::released::KeySet;
+use crate::meter::simulate::{Faults, MeterSeed, Simulator};
+use crate::types::{MeterSerial, Secret, SupplyPoint, SystemRandom};
+
+/// Which meters.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Arguments {
+    /// How many meters.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "release",
+        value_parser = clap::value_parser!(u32).range(1..=MAX_METERS)
+    )]
+    count: u32,
+    /// The number of the first: serials, system titles and supply points follow from it.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "release"
+    )]
+    first: u32,
+    /// The address to listen at.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    bind: IpAddr,
+    /// The port of the first meter, the next ones following; any free ports by default.
+    #[arg(long, value_name = "PORT")]
+    port_base: Option<NonZeroU16>,
+    /// Be the meter that this release is about, with the keys in it; may be given several times.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    release: Vec<PathBuf>,
+    /// The sealing key that opens it; by default the one that fits from the folder for keys.
+    #[arg(long, visible_alias = "key", value_name = "FILE")]
+    sealing_key: Option<PathBuf>,
+    /// What every meter does wrong; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    fault: Vec<String>,
+    /// The new file for the packages of the meters, with their keys.
+    #[arg(long, value_name = "FILE", conflicts_with = "release")]
+    seed_file: Option<PathBuf>,
+    #[command(flatten)]
+    offline: config::Offline,
+}
+
+impl Arguments {
+    fn bind(&self, index: u32) -> Result<SocketAddr, Failure> {
+        Ok(SocketAddr::new(self.bind, port(self.port_base, index)?))
+    }
+
+    fn faults(&self) -> Result<Faults, Failure> {
+        let faults = Faults::parse(self.fault.iter().map(String::as_str));
+        faults.map_err(|error| Failure::new(Exit::Usage, error))
+    }
+}
+
+/// A meter that runs.
+pub struct Simulated {
+    /// What it is.
+    pub label: Label,
+    /// The meter.
+    pub simulator: Simulator,
+}
+
+/// What a simulated meter is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Label {
+    /// Its serial.
+    pub serial: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its system title.
+    pub system_title: String,
+    /// Where it would be.
+    pub supply_point: SupplyPoint,
+}
+
+impl Row for Label {
+    const COLUMNS: &'static [&'static str] = &["serial", "address", "system_title", "supply_point"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.serial.clone(),
+            self.address.to_string(),
+            self.system_title.clone(),
+            self.supply_point.to_string(),
+        ]
+    }
+}
+
+/// Runs meters until interrupted.
+pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let interrupted = interrupted()?;
+    let seed_file = arguments.seed_file.as_deref();
+    let seed_file = seed_file.map(NewFile::create).transpose()?;
+    let meters = match arguments.release.is_empty() {
+        false => {
+            let settings = Settings::offline(&arguments.offline)?;
+            let keys = SealingKeys::new(arguments.sealing_key.as_deref(), &settings.keys)?;
+            released(arguments, &keys).await?
+        }
+        true => {
+            let (meters, seeds) = invented(arguments).await?;
+            if let Some(file) = seed_file {
+                file.write(seeds.expose())?;
+            }
+            meters
+        }
+    };
+    let labels: Vec<_> = meters.iter().map(|meter| meter.label.clone()).collect();
+    output.rows(&labels)?;
+    output.note(format!("{} meters listen; interrupt to end", meters.len()));
+    interrupted.await;
+    Ok(())
+}
+
+async fn released(arguments: &Arguments, keys: &SealingKeys) -> Result<Vec<Simulated>, Failure> {
+    let mut meters = Vec::new();
+    for (index, path) in (0..).zip(&arguments.release) {
+        let loaded = Loaded::read(path, keys)?;
+        meters.push(like(&loaded, arguments.bind(index)?, arguments.faults()?).await?);
+    }
+    Ok(meters)
+}
+
+/// Starts the meter that a release is about: it has the keys that were deposited, and shows what was read off it.
+pub async fn like(loaded: &Loaded, bind: SocketAddr, faults: Faults) -> Result<Simulated, Failure> {
+    let meter = loaded.opened.dlms_meter(Some(bind))?;
+    let current = meter.candidates.into_iter().next();
+    let current = current.ok_or_else(|| Failure::failed("the release holds no keys"))?;
+    let counter = current.last_counter();
+    let mut seed = MeterSeed::new(meter.serial.original(), meter.system_title, current);
+    seed.last_counter = Some(counter);
+    let read = loaded.opened.closing_watt_hours();
+    if let (Some(shown), Some(read)) = (seed.registers.first_mut(), read) {
+        shown.value = u32::try_from(read).map_err(Failure::failed)?;
+    }
+    start(bind, seed, meter.supply_point, faults).await
+}
+
+/// Starts new meters, and makes a record a line for a losing supplier to deposit.
+async fn invented(arguments: &Arguments) -> Result<(Vec<Simulated>, Secret), Failure> {
+    let mut meters = Vec::new();
+    // Grows by doubling, which would leave copies behind: so it is as long as it may get.
+    let capacity = usize::try_from(arguments.count).map_err(Failure::failed)? * RECORD_BYTES;
+    let mut records = Zeroizing::new(Vec::with_capacity(capacity));
+    for index in 0..arguments.count {
+        let number = arguments.first.checked_add(index);
+        let number = number.ok_or_else(|| Failure::new(Exit::Usage, "too many meters"))?;
+        let keys = KeySet::random(Suite::Zero, &SystemRandom);
+        let credential = credential(number, &keys);
+        let seed = MeterSeed::new(&serial(number), system_title(number), keys);
+        let (bind, faults) = (arguments.bind(index)?, arguments.faults()?);
+        let meter = start(bind, seed, supply_point(number)?, faults).await?;
+        let package = package(&meter.label, credential)?.to_json();
+        for part in [b"{\"package\":", package.expose(), b"}\n"] {
+            records.write_all(part).map_err(Failure::failed)?;
+        }
+        meters.push(meter);
+    }
+    Ok((meters, Secret::new(std::mem::take(&mut records))))
+}
+
+async fn start(
+    bind: SocketAddr,
+    seed: MeterSeed,
+    supply_point: SupplyPoint,
+    faults: Faults,
+) -> Result<Simulated, Failure> {
+    let (serial, system_title) = (seed.serial.clone(), seed.system_title.to_string());
+    let started = Simulator::start(bind, seed, faults).await;
+    let simulator = started.map_err(|error| Failure::failed(format!("{bind}: {error}")))?;
+    let label = Label {
+        serial,
+        address: simulator.address(),
+        system_title,
+        supply_point,
+    };
+    Ok(Simulated { label, simulator })
+}
+
+fn port(base: Option<NonZeroU16>, index: u32) -> Result<u16, Failure> {
+    let Some(base) = base else {
+        return Ok(0);
+    };
+    let port = u32::from(base.get()).saturating_add(index);
+    u16::try_from(port).map_err(|_| {
+        let message = format!("meter {} has no port: 65535 is the last", index + 1);
+        Failure::new(Exit::Usage, message)
+    })
+}
+
+fn serial(number: u32) -> String {
+    format!("SIM{number:07}")
+}
+
+/// `SIM` and the number.
+fn system_title(number: u32) -> SystemTitle {
+    let [a, b, c, d] = number.to_be_bytes();
+    SystemTitle([b'S', b'I', b'M', 0, a, b, c, d])
+}
+
+/// Numbers that begin with 99 are no distributor's.
+fn supply_point(number: u32) -> Result<SupplyPoint, Failure> {
+    let mut candidates = (0..10).map(|check| format!("99{number:010}{check}"));
+    candidates
+        .find_map(|digits| digits.parse().ok())
+        .ok_or_else(|| Failure::failed("no check digit holds"))
+}
+
+fn credential(number: u32, keys: &KeySet) -> Credential {
+    let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
+    let title = Secret::new(system_title(number).0.to_vec());
+    Credential::Dlms(Box::new(Dlms {
+        association: Text::from_text("management").expect("a short word"),
+        client_sap: 1,
+        mechanism: 5,
+        suite: keys.suite().id(),
+        system_title: SecretHex::from_secret(title),
+        kek: hex(keys.kek()),
+        guek: hex(keys.guek()),
+        gak: hex(keys.gak()),
+        gbek: keys.key(crate::dlms::keys::KeyRole::Gbek).and_then(hex),
+        hls_secret: None,
+        invocation_counter: Some(0),
+        broadcast_counter: None,
+    }))
+}
+
+fn package(label: &Label, credential: Credential) -> Result<Package, Failure> {
+    let serial: MeterSerial = label.serial.parse().map_err(Failure::failed)?;
+    let make = "Simulated".parse().map_err(Failure::failed)?;
+    let mut package = Package::of(label.supply_point.clone(), Meter::of(serial, make));
+    package.comms.address = SecretText::from_text(&label.address.ip().to_string());
+    package.comms.port = NonZeroU16::new(label.address.port());
+    package.credentials.push(credential);
+    Ok(package)
+}
+
+/// As many as an address has ports.
+const MAX_METERS: i64 = 65_535;
+/// More than a record takes.
+const RECORD_BYTES: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_a_meter_of_its_own_at_a_valid_supply_point() {
+        let points: std::collections::BTreeSet<_> = (0..2_000)
+            .map(|number| supply_point(number).unwrap())
+            .collect();
+        assert_eq!(points.len(), 2_000);
+        assert!(supply_point(u32::MAX).is_ok());
+        assert_eq!(serial(17), "SIM0000017");
+        assert_eq!(system_title(258).to_string(), "53494D0000000102");
+    }
+
+    #[test]
+    fn ports_follow_each_other_and_end() {
+        let base = NonZeroU16::new(65_534);
+        assert_eq!(port(base, 1).unwrap(), 65_535);
+        assert_eq!(port(base, 2).unwrap_err().exit, Exit::Usage);
+        assert_eq!(port(None, 70_000).unwrap(), 0);
+    }
+}
