@@ -60,6 +60,23 @@ impl Event {
         self.meter["msn"].as_str().unwrap_or_default()
     }
 
+    /// The customer goes back: the same meter, the two suppliers the other way round, since yesterday.
+    pub fn returned(&self, now: Timestamp) -> Result<Self, Failure> {
+        let yesterday = now.before(std::time::Duration::from_secs(86_400));
+        let start = SupplyStartDate::containing(yesterday).map_err(Failure::failed)?;
+        Ok(Self {
+            scenario: "normal".to_owned(),
+            event_id: format!("back{}", self.event_id),
+            loser: self.gainer,
+            gainer: self.loser,
+            requester: self.loser,
+            supply_start_date: start,
+            effective_utc: start.effective_at(),
+            gate_closure_utc: start.gate_closure_at(),
+            ..self.clone()
+        })
+    }
+
     /// Whether the meter speaks DLMS.
     pub fn is_dlms(&self) -> bool {
         self.security["suite"] == "dlms-0"

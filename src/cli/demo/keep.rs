@@ -7,6 +7,8 @@ use std::path::Path;
 
 use super::events::Event;
 use super::market::{Market, SETTINGS};
+use super::play::Play;
+use super::script::{Action, Step};
 use crate::cli::exit::Failure;
 use crate::identity::{Identity, Subject};
 use crate::types::{Clock as _, Mpid, Secret, SystemClock};
@@ -19,9 +21,9 @@ pub(super) fn command_lines(folder: &Path, log_key: &str, event: &Event) -> Vec<
             "curl --cacert {folder}/pki/root.pem --cert {folder}/pki/{who}.pem --key {folder}/pki/{who}.key"
         )
     };
-    let escrow = |who: &str| {
+    let escrow = |what: &str, who: &str| {
         format!(
-            "cos-escrow --url https://localhost:8443 --cert {folder}/pki/{who}.pem --roots \
+            "cos-escrow {what} --url https://localhost:8443 --cert {folder}/pki/{who}.pem --roots \
              {folder}/pki/root.pem --lists {folder}/pki/lists.pem --log-key '{log_key}'"
         )
     };
@@ -46,10 +48,28 @@ pub(super) fn command_lines(folder: &Path, log_key: &str, event: &Event) -> Vec<
             "{} 'https://localhost:8443/v1/log/entries?kind=release.granted&limit=3'",
             curl("auditor")
         ),
-        format!("{} handover list --role gaining", escrow(&gainer)),
-        format!("{} log mirror {folder}/mirror", escrow("auditor")),
-        format!("cos-escrow log verify --dir {folder}/mirror --log-key '{log_key}'"),
+        escrow("handover list --role gaining", &gainer),
+        escrow(&format!("log mirror {folder}/copy"), "auditor"),
+        format!("cos-escrow log verify --dir {folder}/copy --log-key '{log_key}'"),
     ]
+}
+
+/// One more handover, which can be released now, by hand.
+pub(super) async fn one_more(market: &mut Market, event: &Event) -> Result<Event, Failure> {
+    let now = SystemClock.now();
+    market.wait_until(now).await?;
+    let events = [event.returned(now)?];
+    let mut play = Play::new(market, &events);
+    for action in [Action::Pending, Action::Deposit, Action::Secured] {
+        let step = Step {
+            at: now,
+            event: 0,
+            action,
+        };
+        play.take(&step).await?;
+    }
+    let [event] = events;
+    Ok(event)
 }
 
 /// Writes a configuration with fixed ports and an identity of each kind, all valid from now.

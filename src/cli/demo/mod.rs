@@ -140,15 +140,17 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
     let passed = events.len() + METERS + 2 - failed;
     if let Some(example) = handed.first().map(|handed| &events[handed.event]) {
         let log_key = market.instance.escrow.log_key().to_string();
+        let mut example = example.clone();
         if arguments.keep.is_some() {
-            keep::write(&market, example)?;
+            example = keep::one_more(&mut market, &example).await?;
+            keep::write(&market, &example)?;
         }
         let shown = arguments
             .keep
             .as_deref()
             .unwrap_or(std::path::Path::new("DIR"));
         output.note("the same by hand, after `cos-escrow demo --keep DIR`:");
-        for line in keep::command_lines(shown, &log_key, example) {
+        for line in keep::command_lines(shown, &log_key, &example) {
             output.note(format_args!("  {line}"));
         }
     }
