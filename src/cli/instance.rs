@@ -14,6 +14,7 @@ use super::exit::{Exit, Failure};
 use super::settings::Settings;
 use crate::custody::Custody;
 use crate::http::{self, Doors};
+use crate::identity::Anchors;
 use crate::policy::Engine;
 use crate::service::{Caller, Escrow, Foundation, Rules};
 use crate::store::{Store, StoreOptions};
@@ -45,29 +46,8 @@ impl Instance {
         let hybrid = settings.post_quantum.into();
         let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;
         let tls = Arc::new(tls);
-        let rules = rules(&settings, &tls)?;
-        let options = StoreOptions {
-            path: settings.store.clone(),
-            readers: settings.readers,
-        };
-        let store = Store::open(&options).await.map_err(Failure::failed)?;
-        let custody = Custody::open_or_create(&settings.keys, clock.now(), &*random)
-            .map_err(Failure::failed)?;
-        let origin = settings.origin.parse().map_err(|_| {
-            Failure::new(
-                Exit::Usage,
-                "`origin` must be a name without spaces and `+`",
-            )
-        })?;
-        let foundation = Foundation {
-            store,
-            custody,
-            rules,
-            origin,
-            anchor: settings.anchor.clone(),
-            clock: Arc::clone(&clock),
-            random,
-        };
+        let anchors = Arc::clone(tls.trust().anchors());
+        let foundation = foundation(&settings, anchors, Arc::clone(&clock), random).await?;
         let escrow = Escrow::start(foundation).await.map_err(Failure::failed)?;
         let doors = Doors {
             escrow: escrow.clone(),
@@ -108,9 +88,10 @@ impl Instance {
     pub async fn reload(&self, settings: &Settings) -> Result<(), Failure> {
         let material = Material::load(&settings.tls).map_err(Failure::failed)?;
         // ORDER: the rules are read before the trust is replaced, so that a bad policy leaves both as they were.
-        rules(settings, &self.tls)?;
+        rules(settings, Arc::clone(self.tls.trust().anchors()))?;
         self.tls.reload(&material).map_err(Failure::failed)?;
-        let rules = rules(settings, &self.tls)?;
+        let anchors = Arc::clone(self.tls.trust().anchors());
+        let rules = rules(settings, anchors)?;
         self.escrow
             .replace_rules(Caller::service(), rules)
             .await
@@ -127,8 +108,44 @@ impl Instance {
     }
 }
 
+/// What the use cases stand on: the database, the keys and the rules that the settings name.
+pub(super) async fn foundation(
+    settings: &Settings,
+    anchors: Arc<Anchors>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<Foundation, Failure> {
+    let rules = rules(settings, anchors)?;
+    let origin = settings.origin.parse().map_err(|_| {
+        Failure::new(
+            Exit::Usage,
+            "`origin` must be a name without spaces and `+`",
+        )
+    })?;
+    let options = StoreOptions {
+        path: settings.store.clone(),
+        readers: settings.readers,
+    };
+    let store = Store::open(&options).await.map_err(Failure::failed)?;
+    let head = store.head().await.map_err(Failure::failed)?;
+    // New keys beside a log that is there already would sign it in another name and open none of its records.
+    let custody = match head.size {
+        0 => Custody::open_or_create(&settings.keys, clock.now(), &*random),
+        _ => Custody::open(&settings.keys),
+    };
+    Ok(Foundation {
+        store,
+        custody: custody.map_err(Failure::failed)?,
+        rules,
+        origin,
+        anchor: settings.anchor.clone(),
+        clock,
+        random,
+    })
+}
+
 /// Policies, terms and trust as the settings now say.
-fn rules(settings: &Settings, tls: &LiveTls) -> Result<Rules, Failure> {
+fn rules(settings: &Settings, anchors: Arc<Anchors>) -> Result<Rules, Failure> {
     let operator = match &settings.policies {
         Some(folder) => operator_policies(folder)?,
         None => Vec::new(),
@@ -136,7 +153,7 @@ fn rules(settings: &Settings, tls: &LiveTls) -> Result<Rules, Failure> {
     Ok(Rules {
         policy: Engine::with_operator(&operator).map_err(Failure::failed)?,
         terms: settings.terms.clone(),
-        anchors: Arc::clone(tls.trust().anchors()),
+        anchors,
         seal_server: settings.seal_server,
     })
 }

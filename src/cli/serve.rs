@@ -43,6 +43,9 @@ pub(super) enum ConfigCommand {
 pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     no_core_dumps()?;
     start_logging();
+    // ORDER: before anything listens, as a signal that nobody waits for ends the process at once.
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let settings = Settings::load(&arguments.config)?;
     let metrics = PrometheusBuilder::new()
         .install_recorder()
@@ -63,8 +66,6 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
         output.note(format_args!("read-only: {reason}"));
     }
     tracing::info!(address = %instance.address, admin = %instance.admin, "serving");
-    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     loop {
         tokio::select! {
             _ = hangup.recv() => match reload(&instance, &arguments.config).await {

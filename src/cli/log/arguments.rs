@@ -40,6 +40,8 @@ pub(super) enum Command {
         cos-escrow log verify --dir mirror --log-key log.vkey --against last-year.checkpoint\n\n\
         With `--dir` nothing is asked of the service: a folder of tlog-tiles is read, and nothing in it is believed.")]
     Verify(Verify),
+    /// Put back what a restored database has lost, from a copy. For the operator of a stopped service.
+    Recover(crate::cli::recover::Arguments),
     /// Copy the log into a folder of tlog-tiles, verified before its checkpoint is replaced.
     #[command(after_help = "Example:\n  cos-escrow log mirror mirror\n\n\
         Run it again to bring the copy up to date: what is complete is not fetched twice.")]

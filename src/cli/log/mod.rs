@@ -44,6 +44,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
             Some(dir) => verify_copy(connection, dir, verify, output),
             None => verify_service(&open()?.client, output),
         },
+        Command::Recover(arguments) => wait(crate::cli::recover::run(arguments, output)),
         Command::Mirror { dir } => copy(&open()?, dir, output),
     }
 }

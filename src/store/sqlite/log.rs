@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::super::{Changes, EntryFilter, EntryRow, Head, LogEntry, StoreError};
+use super::super::{EntryFilter, Head, LogEntry, StoreError};
+use super::Store;
 use super::load::{digest, time, unsigned};
-use super::{Store, save};
 use crate::types::Timestamp;
 
 pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
@@ -132,29 +132,6 @@ impl Store {
         rows.iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
             .collect()
-    }
-
-    /// Puts entries back that a restored database has lost, as a mirror had them, and moves the head to cover them.
-    ///
-    /// Only for recovery: the rows that the entries speak of do not come back with them.
-    pub async fn append_recovered(
-        &self,
-        before: &Head,
-        entries: Vec<EntryRow>,
-        nodes: Vec<super::super::NodeRow>,
-        head: Head,
-    ) -> Result<(), StoreError> {
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-        let changes = Changes {
-            entries,
-            nodes,
-            head,
-            ..Changes::default()
-        };
-        save::changes(&mut transaction, before, changes).await?;
-        transaction.commit().await?;
-        Ok(())
     }
 }
 

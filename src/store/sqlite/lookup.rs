@@ -132,7 +132,7 @@ impl Store {
 
     /// Forgets answers that were given under idempotency keys before `before`: nobody repeats a request for so long.
     pub async fn forget_answers(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut writer = self.writer().await;
+        let mut writer = self.writer.lock().await;
         let forgotten = sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
             .bind(millis(before))
             .execute(&mut *writer)

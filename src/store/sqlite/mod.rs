@@ -17,7 +17,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use super::{Changes, Directory, Facts, Head, Needs, StoreError};
 
@@ -132,10 +132,6 @@ impl Store {
         self.readers.close().await;
         self.writer.into_inner().close().await?;
         Ok(())
-    }
-
-    async fn writer(&self) -> MutexGuard<'_, SqliteConnection> {
-        self.writer.lock().await
     }
 }
 

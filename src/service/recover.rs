@@ -1,0 +1,310 @@
+//! The way out of the fence: what a restored database has lost of its log comes back from a mirror.
+//!
+//! Only the log comes back. The rows that its entries speak of, and what the entries hide, were in the database alone,
+//! so every recovered entry says what somebody has to do again.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::anchor::Anchor;
+use super::ledger::{Act, Ledger};
+use super::{Caller, Failure, Foundation};
+use crate::store::{Changes, EntryRow, Facts, Head, Needs, NodeRow};
+use crate::tlog::{
+    AuditError, Checkpoint, CheckpointError, EntryError, Frontier, Hash, LogKey, Note, OpenEntry,
+    TilePath, TreeHead, leaf_hash, verify_log,
+};
+use crate::types::{Code, Timestamp};
+
+/// What was put back.
+#[derive(Debug)]
+pub struct Recovery {
+    /// The entries, oldest first.
+    pub entries: Vec<RecoveredEntry>,
+    /// The entry that records the recovery; the anchor covers it.
+    pub recorded_at: u64,
+}
+
+/// An entry that the mirror had and the database had lost.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RecoveredEntry {
+    /// Its index.
+    pub index: u64,
+    /// What kind of entry.
+    pub kind: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// What somebody has to do, since only the entry came back.
+    pub again: &'static str,
+}
+
+/// Puts back what a restored database has lost, as the mirror has it, so that the next start is not fenced.
+///
+/// `tiles` reads a file of the mirror. The service must be stopped.
+pub async fn recover(
+    foundation: Foundation,
+    mirror: &Note,
+    tiles: impl FnMut(&TilePath) -> io::Result<Vec<u8>>,
+) -> Result<Recovery, RecoverError> {
+    let log_key = LogKey::from_pkcs8(foundation.origin.clone(), foundation.custody.log_key())
+        .map_err(|error| Failure::Broken(error.to_string()))?;
+    let mirrored = Checkpoint::open(mirror, log_key.verifier())?.head;
+    let head = foundation.store.head().await.map_err(Failure::from)?;
+    let (mut anchor, promise) = Anchor::open(&foundation.anchor)
+        .await
+        .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    let missing = Missing::read(&head, mirrored, promise, tiles)?;
+    let (entries, rows) = missing.listed()?;
+    let grown = append(&foundation, &head, missing, rows).await?;
+    // ORDER: a crash here leaves an older promise, which the recovered log keeps.
+    anchor.advance(grown).await?;
+    Ok(Recovery {
+        entries,
+        recorded_at: grown.size - 1,
+    })
+}
+
+/// Commits the missing entries and the one that says so, together. Returns the new head.
+async fn append(
+    foundation: &Foundation,
+    before: &Head,
+    missing: Missing,
+    rows: Vec<EntryRow>,
+) -> Result<TreeHead, RecoverError> {
+    let caller = Caller::service();
+    let actor = caller.identity.to_string();
+    let mut needs = Needs::default();
+    needs.actors.insert(actor.clone());
+    needs.scopes.insert(actor);
+    let now = foundation.clock.now();
+    let decide = |facts: Facts| {
+        if facts.head != *before {
+            let unchanged = Changes {
+                head: facts.head,
+                ..Changes::default()
+            };
+            return (unchanged, None);
+        }
+        let last_at = rows.iter().map(|row| row.at).max().unwrap_or_default();
+        let facts = Facts {
+            head: missing.head(before, last_at),
+            ..facts
+        };
+        let (rules, custody) = (&foundation.rules, &foundation.custody);
+        let mut ledger = Ledger::new(facts, now, rules, custody, &*foundation.random);
+        ledger.append(
+            Act::of("log.recovered", &caller)
+                .shows("from", before.size)
+                .shows("until", missing.frontier.size())
+                .shows("root", missing.frontier.root().to_string()),
+        );
+        let (mut changes, growth) = ledger.finish();
+        changes.entries.splice(0..0, rows);
+        changes.nodes.splice(0..0, missing.nodes);
+        (changes, Some(growth.head))
+    };
+    let grown = foundation.store.commit_batch(&needs, decide).await;
+    grown.map_err(Failure::from)?.ok_or(RecoverError::Moved)
+}
+
+/// What the mirror has and the database has not.
+struct Missing {
+    first: u64,
+    /// The mirror's tree.
+    frontier: Frontier,
+    leaves: Vec<Vec<u8>>,
+    /// The subtrees that the missing entries complete, of the levels that are stored.
+    nodes: Vec<NodeRow>,
+    /// The mirror's roots at the sizes that are compared.
+    roots: BTreeMap<u64, Hash>,
+}
+
+impl Missing {
+    /// Verifies the whole mirror, that it continues the database, and that it covers what was promised.
+    fn read(
+        head: &Head,
+        mirrored: TreeHead,
+        promise: Option<TreeHead>,
+        mut tiles: impl FnMut(&TilePath) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, RecoverError> {
+        let promised = promise.map_or(0, |promise| promise.size);
+        if mirrored.size < promised && head.size < promised {
+            return Err(RecoverError::Behind {
+                has: mirrored.size.max(head.size),
+                promised,
+            });
+        }
+        if mirrored.size <= head.size {
+            return Err(RecoverError::NothingMissing { has: head.size });
+        }
+        let mut missing = Self {
+            first: head.size,
+            frontier: Frontier::default(),
+            leaves: Vec::new(),
+            nodes: Vec::new(),
+            roots: BTreeMap::new(),
+        };
+        verify_log(mirrored, &mut tiles, |index, leaf| {
+            missing.see(index, leaf, promised);
+        })
+        .map_err(RecoverError::Mirror)?;
+        let known = missing.roots.get(&head.size);
+        if known.is_some_and(|root| root.0 != head.root) {
+            return Err(RecoverError::AnotherHistory { size: head.size });
+        }
+        match promise {
+            Some(TreeHead { size, root }) if missing.roots.get(&size) != Some(&root) => {
+                Err(RecoverError::BrokenPromise { size })
+            }
+            _ => Ok(missing),
+        }
+    }
+
+    fn see(&mut self, index: u64, leaf: &[u8], promised: u64) {
+        let is_missing = index >= self.first;
+        let nodes = &mut self.nodes;
+        self.frontier.append(leaf_hash(leaf), |node, hash| {
+            if is_missing && node.level > 0 && node.is_in_tile() {
+                nodes.push(NodeRow {
+                    level: node.level,
+                    index: node.index,
+                    hash: hash.0,
+                });
+            }
+        });
+        if is_missing {
+            self.leaves.push(leaf.to_vec());
+        }
+        let size = self.frontier.size();
+        if size == self.first || size == promised {
+            self.roots.insert(size, self.frontier.root());
+        }
+    }
+
+    /// The missing entries, for people and as rows. What they hide, and whom they are about, does not come back.
+    fn listed(&self) -> Result<(Vec<RecoveredEntry>, Vec<EntryRow>), RecoverError> {
+        let listed = (self.first..).zip(&self.leaves).map(|(index, leaf)| {
+            let open =
+                OpenEntry::read(leaf).map_err(|source| RecoverError::Entry { index, source })?;
+            let code = open.shown().get("code").and_then(|code| code.as_str());
+            let code = Code::ALL.iter().find(|known| Some(known.as_str()) == code);
+            let row = EntryRow {
+                index,
+                leaf: leaf.clone(),
+                hash: leaf_hash(leaf).0,
+                scope: String::new(),
+                disclosures: Vec::new(),
+                at: open.at(),
+                kind: open.kind().to_owned(),
+                party: None,
+                subject: None,
+                code: code.map(|code| code.as_str()),
+            };
+            let entry = RecoveredEntry {
+                index,
+                kind: open.kind().to_owned(),
+                at: open.at(),
+                again: again(open.kind()),
+            };
+            Ok((entry, row))
+        });
+        listed.collect()
+    }
+
+    /// The head with the missing entries.
+    fn head(&self, before: &Head, last_at: Timestamp) -> Head {
+        Head {
+            size: self.frontier.size(),
+            root: self.frontier.root().0,
+            frontier: self.frontier.to_bytes(),
+            last_at: before.last_at.max(last_at),
+            // Registrations that were lost could release to the wrong supplier: nothing is released before the feed
+            // has spoken again.
+            feed_at: Timestamp::default(),
+            directory_epoch: before.directory_epoch,
+        }
+    }
+}
+
+/// What somebody has to do so that what an entry speaks of is true again.
+fn again(kind: &str) -> &'static str {
+    match kind {
+        "package.deposited" => "the depositor deposits again",
+        "release.granted" | "release.delivered" => {
+            "the gaining supplier asks again if it has no release"
+        }
+        "handover.confirmed" | "handover.rejected" => "the gaining supplier says so again",
+        "handover.closed" => "nothing: it is closed again when its grace is over",
+        "read.accepted" | "read.disputed" => "the gaining supplier accepts or disputes again",
+        "registration.recorded" => "the registrar imports again, before anything is released",
+        "meter.stated" => "the registered supplier states it again",
+        "sealing_key.published" | "sealing_key.retired" => {
+            "the party publishes or retires the key again"
+        }
+        "party.suspended" => "the operator suspends the party again, before it is served",
+        "party.added" | "party.resumed" | "party.mpid_added" | "party.mpid_ended" => {
+            "the operator changes the directory again"
+        }
+        _ => "nothing",
+    }
+}
+
+/// Why the log was not recovered; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The mirror's checkpoint is not one of this log.
+    #[error("the mirror's checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// Neither the mirror nor the database has all that receipts were given for.
+    #[error(
+        "the mirror is behind what was promised: entries {has} to {} are missing", promised - 1
+    )]
+    Behind {
+        /// How many entries there are.
+        has: u64,
+        /// How many were promised.
+        promised: u64,
+    },
+    /// The database has all that the mirror has.
+    #[error("nothing is missing: the database has {has} entries, the mirror has no more")]
+    NothingMissing {
+        /// How many entries the database has.
+        has: u64,
+    },
+    /// The mirror is damaged or was tampered with.
+    #[error("the mirror does not verify: {}", audit(.0))]
+    Mirror(AuditError<io::Error>),
+    /// The mirror is of this log, but the database is not its past.
+    #[error("the mirror does not continue the database: their roots at {size} entries differ")]
+    AnotherHistory {
+        /// The database's size.
+        size: u64,
+    },
+    /// The mirror's log is not the one that receipts were given for.
+    #[error("the mirror's root at {size} entries is not the one that was promised")]
+    BrokenPromise {
+        /// The size that the anchor remembers.
+        size: u64,
+    },
+    /// An entry of the mirror is none that this service writes.
+    #[error("entry {index} does not read: {source}")]
+    Entry {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        source: EntryError,
+    },
+    /// Somebody else wrote the database meanwhile.
+    #[error("the database was changed meanwhile: is the service still running")]
+    Moved,
+    /// The database, the keys or the anchor failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+fn audit(error: &AuditError<io::Error>) -> String {
+    match error {
+        AuditError::Unreadable { tile, source } => format!("`{tile}` cannot be read: {source}"),
+        error => error.to_string(),
+    }
+}
