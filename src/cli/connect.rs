@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::{Arguments, Settings, missing};
+use super::config::{Connection, Settings, missing};
 use super::exit::{Exit, Failure};
 use super::files;
 use super::outbox::Outbox;
@@ -26,8 +26,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads configuration and files. Connects only when a request is sent.
-    pub(super) fn open(arguments: &Arguments) -> Result<Self, Failure> {
-        let settings = Settings::resolve(arguments)?;
+    pub(super) fn open(connection: &Connection) -> Result<Self, Failure> {
+        let settings = Settings::resolve(connection)?;
         let material = Material::load(&settings.tls()?).map_err(Failure::failed)?;
         let identity = identity(&material)?;
         let anchors = trust::anchors(&settings)?;
@@ -45,8 +45,8 @@ impl Session {
     }
 
     /// The same, able to sign in the name of its party.
-    pub(super) fn open_signing(arguments: &Arguments) -> Result<Self, Failure> {
-        let session = Self::open(arguments)?;
+    pub(super) fn open_signing(connection: &Connection) -> Result<Self, Failure> {
+        let session = Self::open(connection)?;
         let (chain, key) = session.settings.signing()?;
         let signer = signing_identity(&chain, &key)?;
         if *signer.identity() != session.identity {

@@ -21,7 +21,7 @@ use crate::types::{MeterSerial, SupplyPoint, SupplyStartDate};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
     #[command(subcommand)]
     command: Command,
 }

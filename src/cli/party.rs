@@ -17,7 +17,7 @@ use crate::types::{Mpid, PartyId, Role, Timestamp};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
     #[command(subcommand)]
     command: Command,
 }

@@ -19,7 +19,7 @@ use crate::client::Client;
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
     #[command(subcommand)]
     command: Command,
 }

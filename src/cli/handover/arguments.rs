@@ -14,7 +14,7 @@ use crate::types::{HandoverId, KeyId, MeterSerial, SupplyPoint};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    pub(super) connection: config::Arguments,
+    pub(super) connection: config::Connection,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -166,7 +166,8 @@ pub(super) struct Ask {
     #[arg(long, value_enum)]
     pub(super) component: Option<Part>,
     /// Sealed to this key of ours; by default the newest active one.
-    #[arg(long, value_name = "KEY_ID")]
+    // One name in 64 begins with a hyphen.
+    #[arg(long, value_name = "KEY_ID", allow_hyphen_values = true)]
     pub(super) key_id: Option<KeyId>,
     /// The new file for the sealed release.
     #[arg(long, value_name = "FILE")]

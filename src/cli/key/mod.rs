@@ -26,7 +26,7 @@ use crate::types::{KeyId, SystemRandom};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
     #[command(subcommand)]
     command: Command,
 }
@@ -73,6 +73,8 @@ enum Command {
         Keep the file: what was sealed to the key before still needs it.")]
     Retire {
         /// The key.
+        // One name in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         key_id: KeyId,
         /// Do not ask.
         #[arg(long)]

@@ -11,7 +11,7 @@ use crate::types::{SupplyPoint, Timestamp};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    pub(super) connection: config::Arguments,
+    pub(super) connection: config::Connection,
     #[command(subcommand)]
     pub(super) command: Command,
 }

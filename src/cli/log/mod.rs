@@ -134,7 +134,7 @@ fn verify_service(client: &Client, output: &Output) -> Result<(), Failure> {
 
 /// Verifies a copy offline.
 fn verify_copy(
-    connection: &config::Arguments,
+    connection: &config::Connection,
     dir: &Path,
     verify: &Verify,
     output: &Output,

@@ -19,7 +19,7 @@ use crate::types::SystemClock;
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    releases: releases::Arguments,
+    releases: releases::Chosen,
     #[command(flatten)]
     resume: Resume,
 }
@@ -28,14 +28,14 @@ pub(super) struct Arguments {
 #[derive(clap::Args, Debug)]
 pub(super) struct Resume {
     #[command(flatten)]
-    desk: desk::Arguments,
+    desk: desk::Files,
     /// Our sealing key; by default the one that fits from the folder for keys.
     #[arg(long, value_name = "FILE")]
     sealing_key: Option<PathBuf>,
     #[command(flatten)]
     how: How,
     #[command(flatten)]
-    connection: config::Arguments,
+    connection: config::Connection,
 }
 
 /// Claims releases and takes their meters over.

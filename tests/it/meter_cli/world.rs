@@ -102,8 +102,8 @@ impl World {
         walls
     }
 
-    pub(super) fn desk_files(&self) -> desk::Arguments {
-        desk::Arguments {
+    pub(super) fn desk_files(&self) -> desk::Files {
+        desk::Files {
             journal: self.path("night.db"),
             journal_key: self.path("journal.key"),
         }

@@ -1,162 +1,16 @@
 //! The client's configuration: a flag wins over the environment, that over the file, that over the default.
 
-use std::ffi::OsString;
+mod arguments;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-
+pub(crate) use self::arguments::{Connection, Offline};
 use super::exit::{Exit, Failure};
 use super::files;
 use super::output::Row;
 use crate::tls::Files;
-
-/// Where the service is, who we are, and whom we trust.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Connection")]
-pub(crate) struct Arguments {
-    /// The service, as `https://HOST:PORT`.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    url: Option<String>,
-    /// Our TLS chain (PEM), leaf first.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_CERT",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    cert: Option<PathBuf>,
-    /// The key of that leaf (PEM); by default beside it, ending in `.key`.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_KEY",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    key: Option<PathBuf>,
-    /// Our signing chain (PEM), leaf first.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_SIGNING_CERT",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    signing_cert: Option<PathBuf>,
-    /// The key of that leaf (PEM); by default beside it, ending in `.key`.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_SIGNING_KEY",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    signing_key: Option<PathBuf>,
-    /// The log's verifier key, or a file that holds it.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_LOG_KEY",
-        hide_env_values = true,
-        value_name = "VKEY"
-    )]
-    log_key: Option<String>,
-    /// The folder for what was seen of the log and for unanswered requests.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_STATE",
-        hide_env_values = true,
-        value_name = "DIR"
-    )]
-    state: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) offline: Offline,
-}
-
-/// What is needed without the service, too.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Configuration")]
-pub(crate) struct Offline {
-    /// The configuration file; by default `$XDG_CONFIG_HOME/cos-escrow/config.toml`.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_CONFIG",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    config: Option<PathBuf>,
-    /// The roots that we trust (PEM).
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_ROOTS",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    roots: Option<PathBuf>,
-    /// Their revocation lists (PEM).
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_LISTS",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    lists: Option<PathBuf>,
-    /// The folder for sealing keys.
-    #[arg(
-        long,
-        global = true,
-        env = "COS_ESCROW_KEYS",
-        hide_env_values = true,
-        value_name = "DIR"
-    )]
-    keys: Option<PathBuf>,
-    #[command(flatten)]
-    base: BaseFolders,
-}
-
-/// The folders that the desktop convention names. They are read as arguments, like all of the environment.
-#[derive(Args, Clone, Debug, Default)]
-struct BaseFolders {
-    #[arg(long, global = true, hide = true, env = "XDG_CONFIG_HOME")]
-    xdg_config_home: Option<OsString>,
-    #[arg(long, global = true, hide = true, env = "XDG_STATE_HOME")]
-    xdg_state_home: Option<OsString>,
-    #[arg(long, global = true, hide = true, env = "HOME")]
-    home: Option<OsString>,
-}
-
-impl BaseFolders {
-    fn config(&self) -> PathBuf {
-        self.below_home(self.xdg_config_home.as_ref(), ".config")
-    }
-
-    fn state(&self) -> PathBuf {
-        self.below_home(self.xdg_state_home.as_ref(), ".local/state")
-    }
-
-    /// The convention: what is empty or relative counts as not set.
-    fn below_home(&self, named: Option<&OsString>, otherwise: &str) -> PathBuf {
-        let named = named.map(Path::new).filter(|path| path.is_absolute());
-        let base = named.map_or_else(
-            || Path::new(self.home.as_deref().unwrap_or_default()).join(otherwise),
-            Path::to_owned,
-        );
-        base.join("cos-escrow")
-    }
-}
 
 /// What the file may say. Paths are relative to its folder.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -249,15 +103,15 @@ pub(crate) struct Settings {
 impl Settings {
     /// Puts the sources together for a command that needs no service.
     pub(crate) fn offline(offline: &Offline) -> Result<Self, Failure> {
-        Self::resolve(&Arguments {
+        Self::resolve(&Connection {
             offline: offline.clone(),
-            ..Arguments::default()
+            ..Connection::default()
         })
     }
 
     /// Puts the sources together.
-    pub(crate) fn resolve(arguments: &Arguments) -> Result<Self, Failure> {
-        let offline = &arguments.offline;
+    pub(crate) fn resolve(connection: &Connection) -> Result<Self, Failure> {
+        let offline = &connection.offline;
         let path = match &offline.config {
             Some(path) => path.clone(),
             None => offline.base.config().join("config.toml"),
@@ -271,10 +125,10 @@ impl Settings {
             }
         };
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(Self::pick(arguments.clone(), file, &folder))
+        Ok(Self::pick(connection.clone(), file, &folder))
     }
 
-    fn pick(given: Arguments, file: ConfigFile, folder: &Path) -> Self {
+    fn pick(given: Connection, file: ConfigFile, folder: &Path) -> Self {
         let offline = given.offline;
         let mut pick = Picker {
             folder,
@@ -420,9 +274,10 @@ const DEFAULT_URL: &str = "https://localhost:8443";
 
 #[cfg(test)]
 mod tests {
+    use super::arguments::BaseFolders;
     use super::*;
 
-    fn settings(given: Arguments, file: &str) -> Settings {
+    fn settings(given: Connection, file: &str) -> Settings {
         let file = toml::from_str(file).unwrap();
         Settings::pick(given, file, Path::new("/etc/north"))
     }
@@ -435,21 +290,21 @@ mod tests {
     #[test]
     fn an_argument_wins_over_the_file_and_the_file_over_the_default() {
         let file = "url = \"https://file:1\"\nroots = \"root.pem\"\n";
-        let given = Arguments {
+        let given = Connection {
             url: Some("https://flag:1".to_owned()),
-            ..Arguments::default()
+            ..Connection::default()
         };
         let flag = settings(given, file);
         assert_eq!(
             (flag.url.as_str(), origin(&flag, "url")),
             ("https://flag:1", Origin::Argument)
         );
-        let file = settings(Arguments::default(), file);
+        let file = settings(Connection::default(), file);
         assert_eq!(
             (file.url.as_str(), origin(&file, "url")),
             ("https://file:1", Origin::File)
         );
-        let none = settings(Arguments::default(), "");
+        let none = settings(Connection::default(), "");
         assert_eq!(
             (none.url.as_str(), origin(&none, "url")),
             (DEFAULT_URL, Origin::Default)
@@ -459,14 +314,14 @@ mod tests {
 
     #[test]
     fn paths_of_the_file_are_relative_to_it_and_a_key_lies_beside_its_chain() {
-        let settings = settings(Arguments::default(), "cert = \"pki/north.tls.pem\"");
+        let settings = settings(Connection::default(), "cert = \"pki/north.tls.pem\"");
         let key = settings.key.as_deref();
         assert_eq!(key, Some(Path::new("/etc/north/pki/north.tls.key")));
     }
 
     #[test]
     fn what_is_missing_says_how_to_give_it() {
-        let failure = settings(Arguments::default(), "").tls().unwrap_err();
+        let failure = settings(Connection::default(), "").tls().unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.hints[0].contains("COS_ESCROW_CERT"), "{failure:?}");
     }

@@ -1,0 +1,8 @@
+//! The command line: its help, and what works without a service, on the real binary.
+
+mod desk;
+mod envelopes;
+mod help;
+mod log;
+mod service;
+mod usage;
