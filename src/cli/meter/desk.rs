@@ -26,7 +26,7 @@ use crate::types::{Secret, SystemRandom};
 
 /// Where the journal and its key are.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Arguments {
+pub struct Files {
     /// The journal of takeovers.
     #[arg(long, value_name = "FILE")]
     pub journal: PathBuf,
@@ -46,7 +46,7 @@ pub struct Desk {
 impl Desk {
     /// Opens a desk; journal and key are made when neither is there.
     pub async fn open_or_create(
-        arguments: &Arguments,
+        arguments: &Files,
         settings: JournalSettings,
     ) -> Result<Self, Failure> {
         let is_new = fs::metadata(&arguments.journal).map_or(0, |file| file.len()) == 0;
@@ -61,7 +61,7 @@ impl Desk {
     }
 
     /// Opens a desk that is there.
-    pub async fn open(arguments: &Arguments, settings: JournalSettings) -> Result<Self, Failure> {
+    pub async fn open(arguments: &Files, settings: JournalSettings) -> Result<Self, Failure> {
         if !arguments.journal.exists() {
             let missing = format!("there is no journal `{}`", arguments.journal.display());
             let failure = Failure::new(Exit::NotFound, missing);
@@ -70,7 +70,7 @@ impl Desk {
         Self::open_files(arguments, settings).await
     }
 
-    async fn open_files(arguments: &Arguments, settings: JournalSettings) -> Result<Self, Failure> {
+    async fn open_files(arguments: &Files, settings: JournalSettings) -> Result<Self, Failure> {
         let key = JournalKey::from_secret(&read_key(&arguments.journal_key)?)?;
         let journal = Journal::open(&arguments.journal, Arc::new(key), settings).await?;
         // Another key would be found out only half-way through the night.
@@ -141,14 +141,14 @@ const KEY_BYTES: usize = 32;
 mod tests {
     use super::*;
 
-    fn arguments(folder: &Path) -> Arguments {
-        Arguments {
+    fn arguments(folder: &Path) -> Files {
+        Files {
             journal: folder.join("night.db"),
             journal_key: folder.join("journal.key"),
         }
     }
 
-    async fn opened(arguments: &Arguments) -> Result<(), Exit> {
+    async fn opened(arguments: &Files) -> Result<(), Exit> {
         let desk = Desk::open_or_create(arguments, JournalSettings::default()).await;
         match desk {
             Ok(desk) => {

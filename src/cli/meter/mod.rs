@@ -49,8 +49,7 @@ enum Command {
     /// Take released meters over: new keys in, the losing supplier out.
     #[command(after_help = "Examples:\n  \
         cos-escrow meter takeover --release meter.release --journal night.db --journal-key journal.key\n  \
-        cos-escrow meter takeover --from releases.ndjson --journal night.db --journal-key journal.key \\\n    \
-            --concurrency 500 -o csv > night.csv\n\n\
+        cos-escrow meter takeover --from releases.ndjson --journal night.db --journal-key journal.key -o csv\n\n\
         A line of `--from` is {\"release\":\"FILE\",\"address\":\"IP:PORT\",\"repoint\":{…}}; only `release` is needed, and\n\
         paths are relative to the list. The journal, its key and the folder `JOURNAL.releases` beside it are all that\n\
         `meter resume` needs to go on, here or on another machine.\n\n\
@@ -65,7 +64,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         cos-escrow meter status --journal night.db --journal-key journal.key\n  \
         cos-escrow meter status --journal night.db --journal-key journal.key -o csv")]
-    Status(desk::Arguments),
+    Status(desk::Files),
 }
 
 /// Runs one of the commands.

@@ -16,7 +16,7 @@ use crate::types::{MeterSerial, SupplyPoint};
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    releases: releases::Arguments,
+    releases: releases::Chosen,
     /// Our sealing key; by default the one that fits from the folder for keys.
     #[arg(long, visible_alias = "key", value_name = "FILE")]
     sealing_key: Option<PathBuf>,

@@ -16,7 +16,7 @@ use crate::types::{HandoverId, PartyId, Timestamp};
 
 /// Which releases.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Arguments {
+pub struct Chosen {
     /// A release, as `handover release` wrote it; may be given several times.
     #[arg(
         long,
@@ -46,7 +46,7 @@ pub struct Source {
     pub repoint: Option<Repoint>,
 }
 
-impl Arguments {
+impl Chosen {
     /// The releases that are named. A line that cannot be read is a failure of its own.
     pub fn sources(&self) -> Result<Vec<Result<Source, Failure>>, Failure> {
         if let Some(list) = &self.from {

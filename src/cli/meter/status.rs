@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::desk::{Arguments, Desk};
+use super::desk::{Desk, Files};
 use crate::cli::exit::Failure;
 use crate::cli::output::{Output, Row};
 use crate::meter::escrow::StopReason;
@@ -60,8 +60,8 @@ impl Line {
 }
 
 /// Prints every takeover of a journal.
-pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let desk = Desk::open(arguments, JournalSettings::default()).await?;
+pub(super) async fn run(files: &Files, output: &Output) -> Result<(), Failure> {
+    let desk = Desk::open(files, JournalSettings::default()).await?;
     let takeovers = desk.journal.list().await?;
     let over = takeovers
         .iter()

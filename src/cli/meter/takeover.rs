@@ -19,7 +19,7 @@ use crate::types::SystemClock;
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    releases: releases::Arguments,
+    releases: releases::Chosen,
     #[command(flatten)]
     resume: Resume,
 }
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 #[derive(clap::Args, Debug)]
 pub(super) struct Resume {
     #[command(flatten)]
-    desk: desk::Arguments,
+    desk: desk::Files,
     /// Our sealing key; by default the one that fits from the folder for keys.
     #[arg(long, value_name = "FILE")]
     sealing_key: Option<PathBuf>,

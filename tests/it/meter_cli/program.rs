@@ -1,0 +1,207 @@
+//! The shipped program, with its arguments, files and exit codes.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use super::world::World;
+
+fn program(arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cos-escrow"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("XDG_CONFIG_HOME", folder)
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(world: &World, arguments: &[&str]) -> Output {
+    let mut command = program(arguments, world.folder.path());
+    command.output().await.unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    let talk = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"))
+}
+
+/// Starts simulated meters, and waits until they have been printed.
+async fn simulate(folder: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
+    let fixed = ["meter", "simulate", "-o", "csv"];
+    let mut command = program(&[&fixed[..], arguments].concat(), folder);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // They are told to listen once all that is data has been printed.
+    let mut talk = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = talk.next_line().await.unwrap().unwrap_or_default();
+    let count = said
+        .strip_prefix("cos-escrow: ")
+        .and_then(|s| s.split_once(' '));
+    let count: usize = count.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut rows = Vec::new();
+    for _ in 0..=count {
+        rows.push(lines.next_line().await.unwrap().unwrap());
+    }
+    rows.remove(0);
+    (child, rows)
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_night_from_the_command_line_goes_on_when_the_meters_answer() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let folder = world.folder.path();
+    let port = free_port();
+    let list = [
+        json!({ "release": "0.release", "address": format!("127.0.0.1:{port}") }),
+        json!({ "release": "missing.release" }),
+    ];
+    let list = list.map(|line| line.to_string()).join("\n");
+    std::fs::write(world.path("releases.ndjson"), list).unwrap();
+    let config = ["--config", "config.toml", "--sealing-key", "gainer.key"];
+    let desk = ["--journal", "night.db", "--journal-key", "journal.key"];
+    let patience = ["--retry-after", "0", "--lease", "60", "-o", "json"];
+
+    let takeover = ["meter", "takeover", "--from", "releases.ndjson"];
+    let first = run(&world, &[&takeover, &config[..], &desk, &patience].concat()).await;
+    assert_eq!(first.status.code(), Some(4));
+    let endings = json_of(&first);
+    let outcomes: Vec<_> = endings
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["outcome"])
+        .collect();
+    assert_eq!(outcomes, ["refused", "waiting"]);
+
+    let resume = [&["meter", "resume"], &config[..], &desk, &patience].concat();
+    let second = run(&world, &resume).await;
+    assert_eq!(second.status.code(), Some(6), "{}", json_of(&second));
+
+    let text = port.to_string();
+    let like = [
+        "--release",
+        "0.release",
+        "--config",
+        "config.toml",
+        "--key",
+        "gainer.key",
+    ];
+    let like = [
+        &like[..],
+        &["--port-base", text.as_str(), "--fault", "drop-response"],
+    ]
+    .concat();
+    let (_meter, rows) = simulate(folder, &like).await;
+    assert!(rows[0].starts_with("E19B000001,127.0.0.1:"), "{rows:?}");
+
+    let third = run(&world, &resume).await;
+    let endings = json_of(&third);
+    assert_eq!(third.status.code(), Some(0), "{endings}");
+    assert_eq!(endings[0]["outcome"], "rotated");
+    let status = run(
+        &world,
+        &[&["meter", "status"], &desk[..], &["-o", "json"]].concat(),
+    )
+    .await;
+    let status = json_of(&status);
+    assert_eq!(status[0]["state"], "reported");
+    let handover = status[0]["handover"].as_str().unwrap().parse().unwrap();
+    assert_eq!(world.state_of(handover).await, "confirmed");
+    let fourth = run(&world, &resume).await;
+    assert_eq!(
+        (fourth.status.code(), json_of(&fourth)),
+        (Some(0), json!([]))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_that_is_killed_goes_on_once_its_lease_has_ended() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let text = address.to_string();
+    let config = ["--config", "config.toml", "--sealing-key", "gainer.key"];
+    let desk = ["--journal", "night.db", "--journal-key", "journal.key"];
+    let lease = ["--lease", "1", "-o", "json"];
+    let takeover = [
+        "meter",
+        "takeover",
+        "--release",
+        "0.release",
+        "--address",
+        &text,
+    ];
+    let mut command = program(
+        &[&takeover, &config[..], &desk, &lease].concat(),
+        world.folder.path(),
+    );
+    let mut killed = command.stdout(Stdio::piped()).spawn().unwrap();
+    // Once it has connected, the meter is claimed and leased.
+    tokio::select! {
+        connected = silent.accept() => drop(connected.unwrap()),
+        ended = killed.wait() => panic!("{ended:?}"),
+    }
+    drop(silent);
+    killed.kill().await.unwrap();
+    std::fs::remove_file(world.path("0.release")).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+
+    let resume = [&["meter", "resume"], &config[..], &desk, &lease].concat();
+    let resumed = run(&world, &resume).await;
+    let endings = json_of(&resumed);
+    assert_eq!(endings[0]["outcome"], "waiting", "{endings}");
+    assert_eq!(resumed.status.code(), Some(6));
+}
+
+#[tokio::test]
+async fn the_seeds_of_simulated_meters_are_packages_to_deposit() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--count", "3", "--seed-file", "seeds.ndjson"];
+    let (_meters, rows) = simulate(folder.path(), &arguments).await;
+    let path = folder.path().join("seeds.ndjson");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let dry = [
+        "handover",
+        "deposit",
+        "--standing",
+        "--dry-run",
+        "--from",
+        "seeds.ndjson",
+    ];
+    let checked = program(&dry, folder.path()).output().await.unwrap();
+    let talk = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success(), "{talk}");
+    let seeds = std::fs::read_to_string(&path).unwrap();
+    assert_eq!((seeds.lines().count(), rows.len()), (3, 3));
+    for (seed, row) in seeds.lines().zip(&rows) {
+        let seed: Value = serde_json::from_str(seed).unwrap();
+        let comms = &seed["package"]["comms"];
+        let address = format!("{}:{}", comms["address"].as_str().unwrap(), comms["port"]);
+        assert!(row.contains(&address), "{row}");
+    }
+    let again = program(
+        &["meter", "simulate", "--seed-file", "seeds.ndjson"],
+        folder.path(),
+    );
+    let refused = { again }.output().await.unwrap();
+    assert_eq!(refused.status.code(), Some(4), "nothing is overwritten");
+}

@@ -1,0 +1,249 @@
+//! A running service that has released a few meters to one gaining supplier, and everything on that supplier's disk.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use cos_escrow::cli::demo::events::Event;
+use cos_escrow::cli::demo::market::{Market, Supplier};
+use cos_escrow::cli::demo::play::Play;
+use cos_escrow::cli::demo::script::steps;
+use cos_escrow::cli::meter::desk::{self, Desk};
+use cos_escrow::cli::meter::head_end::{HeadEnd, How};
+use cos_escrow::cli::meter::releases::{Loaded, SealingKeys, Source};
+use cos_escrow::cli::meter::simulation::{Simulated, like};
+use cos_escrow::envelope::SealingKeyPair;
+use cos_escrow::identity::{Identity, Subject};
+use cos_escrow::meter::released::KeySet;
+use cos_escrow::meter::simulate::Faults;
+use cos_escrow::types::{Clock as _, HandoverId, SupplyStartDate, SystemClock, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(super) struct World {
+    pub(super) folder: TempDir,
+    pub(super) market: Market,
+    /// The files of what was released, one a meter.
+    pub(super) releases: Vec<PathBuf>,
+    events: Vec<Event>,
+}
+
+impl World {
+    /// A service that has released `count` meters, and whose clock shows the time of this machine.
+    pub(super) async fn with_released(count: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemClock.now();
+        let events = events(count, now);
+        let script = steps(&events);
+        let suppliers = events.iter().flat_map(|event| [event.loser, event.gainer]);
+        let suppliers: std::collections::BTreeSet<_> = suppliers.collect();
+        let opening = script[0].at.before(Duration::from_secs(3_600));
+        let mut market = Market::open(&folder.path().join("market"), opening, suppliers)
+            .await
+            .unwrap();
+        let mut play = Play::new(&mut market, &events);
+        play.register_losers().await.unwrap();
+        for step in &script {
+            play.take(step).await.unwrap();
+        }
+        let handed = std::mem::take(&mut play.handed);
+        assert_eq!(handed.len(), count, "{:?}", play.outcomes);
+        market.wait_until(SystemClock.now()).await.unwrap();
+        let write = |(n, bytes): (usize, &Vec<u8>)| {
+            let path = folder.path().join(format!("{n}.release"));
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let bytes = handed.iter().map(|handed| &handed.document.bytes);
+        let releases = bytes.enumerate().map(write).collect();
+        Self {
+            folder,
+            market,
+            releases,
+            events,
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn gainer(&self) -> &Supplier {
+        &self.market.suppliers[&self.events[0].gainer]
+    }
+
+    pub(super) fn keys(&self) -> SealingKeys {
+        let pair = &self.gainer().sealing;
+        let secret = pair.to_secret();
+        SealingKeys::only(SealingKeyPair::from_secret(pair.public().kem(), &secret).unwrap())
+    }
+
+    pub(super) fn load(&self, release: &Path) -> Loaded {
+        Loaded::read(release, &self.keys()).unwrap()
+    }
+
+    /// The meters that were released, each with its handover and the keys that the losing supplier knows.
+    pub(super) async fn meters(&self, faults: &[&str]) -> Vec<Wall> {
+        let mut walls = Vec::new();
+        for release in &self.releases {
+            let loaded = self.load(release);
+            let faults = Faults::parse(faults.iter().copied()).unwrap();
+            let meter = like(&loaded, LOOPBACK, faults).await.unwrap();
+            let known = loaded.opened.dlms_meter(Some(LOOPBACK)).unwrap().candidates;
+            walls.push(Wall {
+                source: source(release, meter.label.address),
+                handover: loaded.handover(),
+                known,
+                meter,
+            });
+        }
+        walls
+    }
+
+    pub(super) fn desk_files(&self) -> desk::Files {
+        desk::Files {
+            journal: self.path("night.db"),
+            journal_key: self.path("journal.key"),
+        }
+    }
+
+    pub(super) async fn desk(&self) -> Desk {
+        let settings = How::default().journal_settings();
+        let desk = Desk::open_or_create(&self.desk_files(), settings).await;
+        desk.unwrap()
+    }
+
+    pub(super) fn head_end<'a>(&'a self, desk: &'a Desk) -> HeadEnd<'a> {
+        let gainer = self.gainer();
+        HeadEnd {
+            client: &gainer.client,
+            party: gainer.party.clone(),
+            signer: &gainer.signer,
+            clock: &self.market.clock,
+            desk,
+            how: How::default(),
+        }
+    }
+
+    /// The state of a handover, as its gaining supplier sees it.
+    pub(super) async fn state_of(&self, handover: HandoverId) -> String {
+        let path = format!("/v1/handovers/{handover}");
+        let request = cos_escrow::client::Request::get(path);
+        let answer = self.gainer().client.send(request).await.unwrap();
+        let view: Value = answer.json().unwrap();
+        view["state"].as_str().unwrap().to_owned()
+    }
+
+    /// What `cos-escrow` needs to be told to speak for the gaining supplier, from files.
+    pub(super) fn write_configuration(&self) -> PathBuf {
+        let gainer = self.gainer();
+        let identity = Identity::party(gainer.party.clone());
+        let now = self.market.clock.now();
+        let write = |subject: &Subject, name: &str| {
+            let files = self.market.write_identity(subject, name, now);
+            files.unwrap().0
+        };
+        let cert = write(&Subject::Client(identity.clone()), "gainer.tls");
+        let signing = write(&Subject::Signer(identity), "gainer.sign");
+        write_key(&self.path("gainer.key"), &gainer.sealing);
+        let config = format!(
+            "url = \"https://localhost:{}\"\ncert = {cert:?}\nsigning_cert = {signing:?}\n\
+             roots = {:?}\nlists = {:?}\nlog_key = \"{}\"\nstate = \"state\"\nkeys = \"keys\"\n",
+            self.market.instance.address.port(),
+            self.market.root_file(),
+            self.market.root_file().with_file_name("lists.pem"),
+            self.market.instance.escrow.log_key(),
+        );
+        let path = self.path("config.toml");
+        std::fs::write(&path, config).unwrap();
+        path
+    }
+}
+
+/// A meter on a wall.
+pub(super) struct Wall {
+    pub(super) source: Source,
+    pub(super) handover: HandoverId,
+    pub(super) meter: Simulated,
+    known: Vec<KeySet>,
+}
+
+impl Wall {
+    /// The meter has the keys that the journal has, not those that the losing supplier has, and no nonce came twice.
+    pub(super) async fn assert_is_ours(&self, desk: &Desk) {
+        let state = self.meter.simulator.state();
+        let ours = desk.journal.newest_keys(self.handover).await.unwrap();
+        assert!(state.holds(&ours));
+        assert!(!self.known.iter().any(|keys| state.holds(keys)));
+        assert_eq!(state.nonce_reuses, 0);
+    }
+
+    /// The meter has what the losing supplier knows, and nothing else.
+    pub(super) fn is_untouched(&self) -> bool {
+        let state = self.meter.simulator.state();
+        self.known.iter().any(|keys| state.holds(keys))
+    }
+}
+
+pub(super) fn source(release: &Path, address: SocketAddr) -> Source {
+    Source {
+        release: release.to_owned(),
+        address: Some(address),
+        repoint: None,
+    }
+}
+
+/// Changes of supplier of DLMS meters from one supplier to another, effective yesterday.
+fn events(count: usize, now: Timestamp) -> Vec<Event> {
+    let text = include_str!("../../data/cos_events.jsonl");
+    let mut events = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let fit = |event: &Value| {
+        event["scenario"] == "normal"
+            && event["fuel"] == "E"
+            && event["security"]["suite"] == "dlms-0"
+    };
+    let template = events.find(fit).unwrap();
+    let start = SupplyStartDate::containing(now.before(Duration::from_secs(86_400))).unwrap();
+    let start_at = start.effective_at();
+    let event = |number: usize| {
+        let mut event = template.clone();
+        event["event_id"] = json!(format!("{number:08x}-6d29-4a85-86e5-0a8cd526b61e"));
+        event["mpxn"] = json!(supply_point(number));
+        event["meter"]["msn"] = json!(format!("E19B{number:06}"));
+        event["security"]["system_title"] =
+            json!(format!("{:016X}", 0x4142_4300_0000_0000 + number));
+        event["supply_start_date"] = json!(start);
+        event["effective_utc"] = json!(start_at);
+        event["gate_closure_utc"] = json!(start_at.before(Duration::from_secs(7 * 3_600)));
+        event.to_string()
+    };
+    let lines: Vec<_> = (1..=count).map(event).collect();
+    Event::read_all(&lines.join("\n")).unwrap()
+}
+
+fn supply_point(number: usize) -> String {
+    let mut candidates = (0..10).map(|check| format!("98{number:010}{check}"));
+    let valid = |digits: &String| digits.parse::<cos_escrow::types::SupplyPoint>().is_ok();
+    candidates.find(valid).unwrap()
+}
+
+fn write_key(path: &Path, pair: &SealingKeyPair) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    let text = format!(
+        "cos-escrow-sealing-key 1\nkem {}\nkey-id {}\nprivate {}\n",
+        pair.public().kem(),
+        pair.id(),
+        BASE64_URL_SAFE_NO_PAD.encode(pair.to_secret().expose())
+    );
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+pub(super) const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
