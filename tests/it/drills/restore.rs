@@ -1,0 +1,204 @@
+//! A backup is put back after further operations: fenced, recovered from a mirror, at work again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Output;
+
+use cos_escrow::cli::demo::events::Event;
+use cos_escrow::cli::demo::play::handover;
+use cos_escrow::client::{ClientError, Request};
+use cos_escrow::envelope::Kem;
+use serde_json::{Value, json};
+
+use crate::live::{
+    Acknowledged, Live, Mirror, Service, What, confirmation, deposit_of, now, release_of,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
+    let (live, service) = Live::open().await;
+    let events: Vec<_> = (0..334).map(|number| live.event(number)).collect();
+    let registrar = live.staff("registrar", &service);
+    live.register(&registrar, &events).await.unwrap();
+    let auditor = live.issue("urn:cos-escrow:auditor:live", now());
+
+    let (backup, mirror, old_mirror) = (live.path("backup"), live.path("mirror"), live.path("old"));
+    succeeds(&live.run(&["db", "backup"], &[("--to", &backup)]).await);
+    let (deposits, others) = operations(&live, &service, &events[..167]).await;
+    let mut tiles = Mirror::default();
+    let reader = live.client(&auditor, &service);
+    let half = tiles.fetch(&reader, &service.log_key).await;
+    tiles.write(&half, &old_mirror);
+    let (more_deposits, more_others) = operations(&live, &service, &events[167..]).await;
+    let acknowledged: Vec<_> = [others, more_others].into_iter().flatten().collect();
+    assert_eq!(acknowledged.len(), 1_000);
+    let log = tiles.fetch(&reader, &service.log_key).await;
+    tiles.write(&log, &mirror);
+    let pinned = live.pinned(&live.loser.tls, &service, "pinned");
+    pinned.verified_checkpoint().await.unwrap();
+    assert!(service.stop().await.success());
+
+    succeeds(
+        &live
+            .run(&["db", "restore", "--yes"], &[("--from", &backup)])
+            .await,
+    );
+    let service = live.start().await;
+    let restored = is_fenced(&live, &service, &deposits[0]).await;
+    assert!(service.stop().await.success());
+
+    let behind = recover(&live, &old_mirror).await;
+    assert_eq!(behind.status.code(), Some(5));
+    let missing = format!(
+        "entries {} to {} are missing",
+        half.head.size,
+        log.head.size - 1
+    );
+    let said = String::from_utf8_lossy(&behind.stderr).into_owned();
+    assert!(said.contains(&missing), "{said}");
+
+    let recovered = recover(&live, &mirror).await;
+    succeeds(&recovered);
+    is_listed(&recovered, restored..log.head.size, &acknowledged);
+    assert_eq!(recover(&live, &mirror).await.status.code(), Some(1));
+
+    let service = live.start().await;
+    let pinned = live.pinned(&live.loser.tls, &service, "pinned");
+    pinned.verified_checkpoint().await.unwrap();
+    works_again(&live, &service, &events[0], &deposits[0]).await;
+    works_again(&live, &service, &events[333], &more_deposits[166]).await;
+    let reader = live.client(&auditor, &service);
+    let log = Mirror::default().fetch(&reader, &service.log_key).await;
+    for receipt in &acknowledged {
+        assert!(receipt.is_in(&log, &service.log_key), "{}", receipt.index);
+    }
+}
+
+/// Deposits and confirms everything, and releases all but the last: three operations each, but for the last handover
+/// of the second half. Returns the requests to deposit, and what was acknowledged.
+async fn operations(
+    live: &Live,
+    service: &Service,
+    events: &[Event],
+) -> (Vec<Request>, Vec<Acknowledged>) {
+    let loser = live.client(&live.loser.tls, service);
+    let gainer = live.client(&live.gainer.tls, service);
+    let escrow = loser.escrow_key(Kem::XWing).await.unwrap().key;
+    let mut acknowledged = Vec::new();
+    let mut deposits = Vec::new();
+    for event in events {
+        let deposit = deposit_of(event, &live.loser, &escrow);
+        deposits.push(deposit.clone());
+        let mut steps = vec![(What::Deposit, &loser, deposit)];
+        // 334 deposits and 333 of the others make a thousand.
+        if event.mpxn != live.event(333).mpxn {
+            let release = release_of(event);
+            steps.push((What::Release, &gainer, release));
+            steps.push((
+                What::Confirmation,
+                &gainer,
+                confirmation(event, &live.gainer),
+            ));
+        }
+        for (what, client, request) in steps {
+            let answer: Value = client.send(request).await.unwrap().json().unwrap();
+            acknowledged.push(Acknowledged::read(what, event, &answer));
+        }
+    }
+    (deposits, acknowledged)
+}
+
+/// Not ready and why, writes refused, reads answered. Returns the size of the log.
+async fn is_fenced(live: &Live, service: &Service, deposit: &Request) -> u64 {
+    let (status, checks) = service.probe("/readyz?verbose").await;
+    assert_eq!(status, 503);
+    assert!(
+        checks.contains("[-] log failed: the database ends at entry"),
+        "{checks}"
+    );
+    assert!(service.said().iter().any(|line| line.contains("read-only")));
+
+    let loser = live.client(&live.loser.tls, service);
+    let refused = loser.send(deposit.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Some("fenced"));
+    let list = Request::get("/v1/handovers?role=losing&limit=1000");
+    let list: Value = loser.send(list).await.unwrap().json().unwrap();
+    assert_eq!(list["handovers"].as_array().map(Vec::len), Some(334));
+
+    let pinned = live.pinned(&live.loser.tls, service, "pinned");
+    let alarmed = pinned.verified_checkpoint().await.unwrap_err();
+    assert!(matches!(alarmed, ClientError::Verification(_)), "{alarmed}");
+    let auditor = live.staff("auditor", service);
+    let log = Mirror::default().fetch(&auditor, &service.log_key).await;
+    log.head.size
+}
+
+async fn recover(live: &Live, mirror: &Path) -> Output {
+    let command = ["log", "recover", "--output", "json"];
+    live.run(&command, &[("--mirror", mirror)]).await
+}
+
+/// Every entry that was lost is listed, every operation among them as what it was.
+fn is_listed(recovered: &Output, lost: std::ops::Range<u64>, acknowledged: &[Acknowledged]) {
+    let listed: Vec<Value> = serde_json::from_slice(&recovered.stdout).unwrap();
+    let kinds: BTreeMap<u64, &str> = listed
+        .iter()
+        .map(|entry| {
+            (
+                entry["index"].as_u64().unwrap(),
+                entry["kind"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert!(kinds.keys().copied().eq(lost));
+    for receipt in acknowledged {
+        let kind = match receipt.what {
+            What::Deposit => "package.deposited",
+            What::Release => "release.granted",
+            What::Confirmation => "handover.confirmed",
+        };
+        assert_eq!(kinds.get(&receipt.index), Some(&kind));
+    }
+    let deposit = listed
+        .iter()
+        .find(|entry| entry["kind"] == "package.deposited");
+    assert_eq!(
+        deposit.unwrap()["again"],
+        json!("the depositor deposits again")
+    );
+}
+
+/// Deposits again; nothing is released before the registrar has spoken; then the whole handover goes through.
+async fn works_again(live: &Live, service: &Service, event: &Event, deposit: &Request) {
+    let loser = live.client(&live.loser.tls, service);
+    let gainer = live.client(&live.gainer.tls, service);
+    loser.acknowledged(deposit.clone()).await.unwrap();
+    let request = crate::live::release_request(event);
+    let key = format!("again-{}", event.event_id);
+    let (status, checks) = service.probe("/readyz?verbose").await;
+    if status != 200 {
+        assert!(checks.contains("[+] log ok"), "{checks}");
+        let early = gainer.release(handover(event), &request, &key).await;
+        assert_eq!(early.unwrap_err().code(), Some("registration_stale"));
+        let registrar = live.staff("registrar", service);
+        let again = std::slice::from_ref(event);
+        live.register(&registrar, again).await.unwrap();
+        assert_eq!(service.probe("/readyz").await.0, 200);
+    }
+    let release = gainer
+        .release(handover(event), &request, &key)
+        .await
+        .unwrap();
+    let package = event.package().unwrap().to_json();
+    let opened = release.release.open(&live.gainer.sealing);
+    assert!(
+        opened
+            .into_iter()
+            .any(|(_, content)| content.unwrap().expose() == package.expose())
+    );
+}
+
+fn succeeds(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}

@@ -1,0 +1,125 @@
+//! `cos-escrow serve` as a process of its own: started, asked, signalled, killed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use cos_escrow::tlog::VerifierKey;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, Command};
+
+/// A process that may not listen yet. Killed when it is dropped.
+pub(crate) struct Starting {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+/// A process that listens. Killed when it is dropped.
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) log_key: VerifierKey,
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Starting {
+    pub(crate) fn spawn(config: &Path) -> Self {
+        let mut child = Command::new(BINARY)
+            .args(["serve", "--config"])
+            .arg(config)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until it says where it listens.
+    pub(crate) async fn listening(mut self) -> Service {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut addresses = None;
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            said.lock().unwrap().push(line.clone());
+            if let Some(places) = line.strip_prefix("cos-escrow: listening on ") {
+                let (address, admin) = places.split_once(", admin on ").unwrap();
+                addresses = Some((address.parse().unwrap(), admin.parse().unwrap()));
+            }
+            let Some(key) = line.strip_prefix("cos-escrow: log key ") else {
+                continue;
+            };
+            let (address, admin) = addresses.expect("the addresses come before the key");
+            let collected = Arc::clone(&said);
+            tokio::spawn(async move {
+                while let Ok(Some(line)) = self.lines.next_line().await {
+                    collected.lock().unwrap().push(line);
+                }
+            });
+            return Service {
+                address,
+                admin,
+                log_key: key.parse().unwrap(),
+                child: self.child,
+                said,
+            };
+        }
+        panic!("the service does not start: {:#?}", said.lock().unwrap());
+    }
+
+    /// `kill -9`, wherever it is.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+impl Service {
+    pub(crate) async fn start(config: &Path) -> Self {
+        Starting::spawn(config).listening().await
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) async fn stop(self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().expect("it still runs")).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
+    /// What it said on stderr so far.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// The answer of the admin listener: status and body.
+    pub(crate) async fn probe(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+}
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cos-escrow");
