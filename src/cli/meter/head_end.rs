@@ -153,14 +153,14 @@ impl HeadEnd<'_> {
     /// The work that claimed releases make.
     pub fn work(&self, loaded: Vec<Loaded>, keys: &SealingKeys) -> Work {
         let own_key = keys.newest(loaded.iter()).cloned();
-        let handovers: Vec<_> = loaded.iter().map(Loaded::handover).collect();
-        let opened = loaded
+        let opened: BTreeMap<_, _> = loaded
             .into_iter()
-            .map(|loaded| (loaded.handover(), loaded.opened));
+            .map(|loaded| (loaded.handover(), loaded.opened))
+            .collect();
         Work {
             own_key,
-            opened: opened.collect(),
-            handovers,
+            handovers: opened.keys().copied().collect(),
+            opened,
         }
     }
 

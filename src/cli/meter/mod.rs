@@ -35,10 +35,11 @@ enum Command {
         cos-escrow meter simulate --count 100 --seed-file seeds.ndjson\n  \
         cos-escrow meter simulate --count 3 --port-base 4059 --fault drop-response --fault silent\n  \
         cos-escrow meter simulate --release meter.release --key north.key\n\n\
-        Each meter is printed once it listens. The seeds are records for `handover deposit --from`: deposited, they can\n\
-        be released, and the meters be taken over.\n\n\
-        Faults: drop-response, crash-before, partial, reject, reject-second, answer-newkey, defer (each with `:N`: at\n\
-        the Nth transfer of keys), no-ic-reset, hidden-ic, silent, lock-out:FAILURES/SECONDS.")]
+        Each meter is printed once it listens. The seeds are records for `handover deposit --from`:\n\
+        once deposited they can be released, and the meters be taken over.\n\n\
+        Faults: drop-response, crash-before, partial, reject, reject-second, answer-newkey, defer,\n\
+        each with `:N` at the Nth transfer of keys; no-ic-reset, hidden-ic, silent,\n\
+        lock-out:FAILURES/SECONDS.")]
     Simulate(simulation::Arguments),
     /// Show exactly what a takeover would send, keys redacted.
     #[command(after_help = "Examples:\n  \
@@ -50,10 +51,11 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         cos-escrow meter takeover --release meter.release --journal night.db --journal-key journal.key\n  \
         cos-escrow meter takeover --from releases.ndjson --journal night.db --journal-key journal.key -o csv\n\n\
-        A line of `--from` is {\"release\":\"FILE\",\"address\":\"IP:PORT\",\"repoint\":{…}}; only `release` is needed, and\n\
-        paths are relative to the list. The journal, its key and the folder `JOURNAL.releases` beside it are all that\n\
-        `meter resume` needs to go on, here or on another machine.\n\n\
-        Exit codes: 0 all rotated, 4 some need people (a site visit, a new deposit), 6 some have to wait: resume later.")]
+        A line of `--from` is {\"release\":\"FILE\",\"address\":\"IP:PORT\",\"repoint\":{…}}; only `release`\n\
+        is needed, and paths are relative to the list. The journal, its key and the folder\n\
+        `JOURNAL.releases` beside it are all that `meter resume` needs, here or on another machine.\n\n\
+        Exit codes: 0 all rotated, 4 some need people (a site visit, a new deposit), 6 some have\n\
+        to wait: resume later.")]
     Takeover(takeover::Arguments),
     /// Go on with every takeover in the journal that is not over.
     #[command(after_help = "Example:\n  \

@@ -96,7 +96,7 @@ fn the_environment_stays_out_of_the_help() {
 }
 
 /// The commands of a client of the service.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "handover",
     "lookup",
     "meter-statement",
@@ -105,4 +105,5 @@ const OURS: [&str; 8] = [
     "registration",
     "log",
     "envelope",
+    "meter",
 ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use super::world::World;
@@ -73,12 +73,10 @@ async fn a_night_from_the_command_line_goes_on_when_the_meters_answer() {
     ];
     let list = list.map(|line| line.to_string()).join("\n");
     std::fs::write(world.path("releases.ndjson"), list).unwrap();
-    let config = ["--config", "config.toml", "--sealing-key", "gainer.key"];
-    let desk = ["--journal", "night.db", "--journal-key", "journal.key"];
     let patience = ["--retry-after", "0", "--lease", "60", "-o", "json"];
 
     let takeover = ["meter", "takeover", "--from", "releases.ndjson"];
-    let first = run(&world, &[&takeover, &config[..], &desk, &patience].concat()).await;
+    let first = run(&world, &[&takeover, &CONFIG[..], &DESK, &patience].concat()).await;
     assert_eq!(first.status.code(), Some(4));
     let endings = json_of(&first);
     let outcomes: Vec<_> = endings
@@ -89,7 +87,7 @@ async fn a_night_from_the_command_line_goes_on_when_the_meters_answer() {
         .collect();
     assert_eq!(outcomes, ["refused", "waiting"]);
 
-    let resume = [&["meter", "resume"], &config[..], &desk, &patience].concat();
+    let resume = [&["meter", "resume"], &CONFIG[..], &DESK, &patience].concat();
     let second = run(&world, &resume).await;
     assert_eq!(second.status.code(), Some(6), "{}", json_of(&second));
 
@@ -116,7 +114,7 @@ async fn a_night_from_the_command_line_goes_on_when_the_meters_answer() {
     assert_eq!(endings[0]["outcome"], "rotated");
     let status = run(
         &world,
-        &[&["meter", "status"], &desk[..], &["-o", "json"]].concat(),
+        &[&["meter", "status"], &DESK[..], &["-o", "json"]].concat(),
     )
     .await;
     let status = json_of(&status);
@@ -130,16 +128,10 @@ async fn a_night_from_the_command_line_goes_on_when_the_meters_answer() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_program_that_is_killed_goes_on_once_its_lease_has_ended() {
-    let world = World::with_released(1).await;
-    world.write_configuration();
+/// Starts a takeover of the first release, and waits until it has connected to the meter, which never answers.
+async fn connected(world: &World) -> (Child, TcpStream) {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = silent.local_addr().unwrap();
-    let text = address.to_string();
-    let config = ["--config", "config.toml", "--sealing-key", "gainer.key"];
-    let desk = ["--journal", "night.db", "--journal-key", "journal.key"];
-    let lease = ["--lease", "1", "-o", "json"];
+    let text = silent.local_addr().unwrap().to_string();
     let takeover = [
         "meter",
         "takeover",
@@ -149,25 +141,48 @@ async fn the_program_that_is_killed_goes_on_once_its_lease_has_ended() {
         &text,
     ];
     let mut command = program(
-        &[&takeover, &config[..], &desk, &lease].concat(),
+        &[&takeover, &CONFIG[..], &DESK, &LEASE].concat(),
         world.folder.path(),
     );
-    let mut killed = command.stdout(Stdio::piped()).spawn().unwrap();
-    // Once it has connected, the meter is claimed and leased.
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     tokio::select! {
-        connected = silent.accept() => drop(connected.unwrap()),
-        ended = killed.wait() => panic!("{ended:?}"),
+        accepted = silent.accept() => (child, accepted.unwrap().0),
+        ended = child.wait() => panic!("{ended:?}"),
     }
-    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_that_is_killed_goes_on_once_its_lease_has_ended() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let (mut killed, line) = connected(&world).await;
     killed.kill().await.unwrap();
-    std::fs::remove_file(world.path("0.release")).unwrap();
+    std::fs::rename(world.path("0.release"), world.path("moved.release")).unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
-    let resume = [&["meter", "resume"], &config[..], &desk, &lease].concat();
+    let port = line.local_addr().unwrap().port().to_string();
+    let like = ["--release", "moved.release", "--config", "config.toml"];
+    let like = [&like[..], &["--key", "gainer.key", "--port-base", &port]].concat();
+    let _meter = simulate(world.folder.path(), &like).await;
+    let resume = [&["meter", "resume"], &CONFIG[..], &DESK, &LEASE].concat();
     let resumed = run(&world, &resume).await;
     let endings = json_of(&resumed);
-    assert_eq!(endings[0]["outcome"], "waiting", "{endings}");
-    assert_eq!(resumed.status.code(), Some(6));
+    assert_eq!(endings[0]["outcome"], "rotated", "{endings}");
+    assert_eq!(resumed.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_program_says_so() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let (mut child, _line) = connected(&world).await;
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    rustix::process::kill_process(id.unwrap(), rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().await.unwrap().code(), Some(130));
 }
 
 #[tokio::test]
@@ -179,14 +194,7 @@ async fn the_seeds_of_simulated_meters_are_packages_to_deposit() {
     let path = folder.path().join("seeds.ndjson");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let dry = [
-        "handover",
-        "deposit",
-        "--standing",
-        "--dry-run",
-        "--from",
-        "seeds.ndjson",
-    ];
+    let dry = ["handover", "deposit", "--dry-run", "--from", "seeds.ndjson"];
     let checked = program(&dry, folder.path()).output().await.unwrap();
     let talk = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(checked.status.success(), "{talk}");
@@ -205,3 +213,7 @@ async fn the_seeds_of_simulated_meters_are_packages_to_deposit() {
     let refused = { again }.output().await.unwrap();
     assert_eq!(refused.status.code(), Some(4), "nothing is overwritten");
 }
+
+const CONFIG: [&str; 4] = ["--config", "config.toml", "--sealing-key", "gainer.key"];
+const DESK: [&str; 4] = ["--journal", "night.db", "--journal-key", "journal.key"];
+const LEASE: [&str; 4] = ["--lease", "1", "-o", "json"];
