@@ -57,6 +57,8 @@ impl Live {
         live.write_issued("server", &server.unwrap());
         let root = pem::of_certificates([live.authority.lock().unwrap().root()]);
         fs::write(live.pki("root.pem"), root).unwrap();
+        let issuing = pem::of_certificates([live.authority.lock().unwrap().issuing()]);
+        fs::write(live.pki("issuing.pem"), issuing).unwrap();
         live.write_lists();
         live
     }
