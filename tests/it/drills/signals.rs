@@ -72,11 +72,14 @@ async fn a_stop_lets_running_requests_finish() {
         .unwrap();
     let body = deposit_request(&live, &service).await;
     let mut stream = connect(&live, &service).await;
-    let (first, rest) = body.split_at(body.len() / 2);
+    let (head, content) = body.split_at(body.find("\r\n\r\n").unwrap() + 4);
+    let (first, rest) = content.split_at(content.len() / 2);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It is asked for once the request runs.
+    let mut asked = [0; CONTINUE.len()];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(asked, CONTINUE);
     stream.write_all(first.as_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
-    // An answer on another connection shows that the service has had time to read the first half.
-    registrar.verified_checkpoint().await.unwrap();
 
     service.signal(Signal::TERM);
     let refused = timeout(PATIENCE, async {
@@ -111,14 +114,17 @@ async fn deposit_request(live: &Live, service: &Service) -> String {
     let handover = cos_escrow::cli::demo::play::handover(&event);
     format!(
         "POST /v1/handovers/{handover}/deposit HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         idempotency-key: slow\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+         idempotency-key: slow\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\
+         connection: close\r\n\r\n{body}",
         body.len()
     )
 }
 
 async fn connect(live: &Live, service: &Service) -> TlsStream<TcpStream> {
     let material = live.material(&live.loser.tls);
-    let tls = client_config(&material, PostQuantum::Preferred, Arc::new(SystemClock)).unwrap();
+    let tls = client_config(&material, PostQuantum::Preferred, Arc::new(SystemClock));
+    let mut tls = tls.unwrap();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let tcp = TcpStream::connect(service.address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(tls))
@@ -172,6 +178,7 @@ async fn read_until(client: Client, stop: Arc<AtomicBool>, answered: Arc<AtomicU
     }
 }
 
+const CONTINUE: [u8; 25] = *b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Longer than anything here should take.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);

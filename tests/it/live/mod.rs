@@ -57,6 +57,8 @@ impl Live {
         live.write_issued("server", &server.unwrap());
         let root = pem::of_certificates([live.authority.lock().unwrap().root()]);
         fs::write(live.pki("root.pem"), root).unwrap();
+        let issuing = pem::of_certificates([live.authority.lock().unwrap().issuing()]);
+        fs::write(live.pki("issuing.pem"), issuing).unwrap();
         live.write_lists();
         live
     }
@@ -94,7 +96,12 @@ impl Live {
     /// Runs another command of the binary on the same configuration.
     pub(crate) async fn run(&self, command: &[&str], arguments: &[(&str, &Path)]) -> Output {
         let mut process = tokio::process::Command::new(BINARY);
-        process.args(command).arg("--config").arg(self.config());
+        // The group of `log` has a `--config` of the client's own.
+        let service = match command.first() {
+            Some(&"log") => "--service",
+            _ => "--config",
+        };
+        process.args(command).arg(service).arg(self.config());
         for (name, value) in arguments {
             process.arg(name).arg(value);
         }
