@@ -117,7 +117,6 @@ fn peers() -> PathBuf {
 }
 
 #[tokio::test]
-#[ignore = "needs the package dlms-cosem 21.3.2 beside `cryptography`"]
 async fn a_foreign_client_finds_our_simulated_meter_a_meter() {
     for suite in [Suite::Zero, Suite::One, Suite::Two] {
         let mut seed = seed(suite);
