@@ -136,8 +136,11 @@ impl Settings {
                 "`admin` must be a loopback address: it has no TLS",
             ));
         }
-        let folder = file.parent().unwrap_or(Path::new("."));
-        Ok(settings.beside(folder))
+        // A bare file name has an empty parent, which no system call takes for the current folder.
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        Ok(settings.beside(folder.unwrap_or(Path::new("."))))
     }
 
     /// Makes relative paths relative to `folder`.
