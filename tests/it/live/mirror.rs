@@ -30,11 +30,12 @@ impl Mirror {
         let answer = auditor.send(Request::get("/log/checkpoint")).await.unwrap();
         let note: Note = str::from_utf8(&answer.body).unwrap().parse().unwrap();
         let head = Checkpoint::open(&note, key).unwrap().head;
-        for tile in tiles(head.size) {
-            if !self.tiles.contains_key(&tile) {
-                let answer = auditor.send(Request::get(format!("/log/{tile}"))).await;
-                self.tiles.insert(tile, answer.unwrap().body.to_vec());
-            }
+        let missing: Vec<_> = tiles(head.size)
+            .filter(|tile| !self.tiles.contains_key(tile))
+            .collect();
+        for tile in missing {
+            let answer = auditor.send(Request::get(format!("/log/{tile}"))).await;
+            self.tiles.insert(tile, answer.unwrap().body.to_vec());
         }
         let mut leaves = Vec::new();
         let mut source = |tile: &TilePath| self.tiles.get(tile).cloned().ok_or(());
