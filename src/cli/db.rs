@@ -1,6 +1,6 @@
 //! `db`: backing the database up while the service runs, checking it, putting a backup back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure};
 use super::output::{Output, Row};
@@ -98,17 +98,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 return Err(Failure::new(Exit::Usage, "the database would be replaced")
                     .hint("stop the service, and say `--yes`"));
             }
-            for leftover in ["-wal", "-shm"] {
-                let mut file = settings.store.clone().into_os_string();
-                file.push(leftover);
-                match std::fs::remove_file(&file) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(Failure::failed(error));
-                    }
-                    _ => {}
-                }
-            }
-            std::fs::copy(from, &settings.store).map_err(Failure::failed)?;
+            replace(&settings.store, from).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
         }
         Command::Check { config } => {
@@ -122,6 +112,26 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
             }
         }
     }
+}
+
+/// Puts a copy of a file in the place of a database, durably.
+fn replace(database: &Path, from: &Path) -> std::io::Result<()> {
+    let folder = database.parent().unwrap_or(Path::new("."));
+    let mut copy = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::copy(&mut std::fs::File::open(from)?, &mut copy)?;
+    copy.as_file().sync_all()?;
+    // ORDER: a crash before the last step leaves the former database without its newest changes, never the backup
+    // with changes that are not its own.
+    for leftover in ["-wal", "-shm"] {
+        let mut file = database.as_os_str().to_owned();
+        file.push(leftover);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    copy.persist(database)?;
+    std::fs::File::open(folder)?.sync_all()
 }
 
 async fn open(settings: &Settings) -> Result<Store, Failure> {

@@ -136,11 +136,11 @@ impl Settings {
                 "`admin` must be a loopback address: it has no TLS",
             ));
         }
+        // A bare file name has an empty parent, which no system call takes for the current folder.
         let folder = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        Ok(settings.beside(folder))
+        Ok(settings.beside(folder.unwrap_or(Path::new("."))))
     }
 
     /// Makes relative paths relative to `folder`.

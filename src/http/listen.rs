@@ -16,6 +16,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -130,6 +131,17 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// Lets the refused read why. Closing at once would answer what they have already sent with a reset, and a reset
+/// overtakes the alert.
+async fn linger(mut tcp: TcpStream) {
+    let drained = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(&mut tcp.take(MAX_LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // However it ends, the connection does.
+    let _ = timeout(LINGER, drained).await;
+}
+
 /// What all connections share.
 #[derive(Clone)]
 struct Server {
@@ -174,7 +186,14 @@ impl Server {
 
     async fn handshake(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Peer), Ended> {
         let (config, trust) = self.tls.current();
-        let stream = TlsAcceptor::from(config).accept(tcp).await?;
+        let accepted = TlsAcceptor::from(config).accept(tcp).into_fallible().await;
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err((error, tcp)) => {
+                linger(tcp).await;
+                return Err(error.into());
+            }
+        };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
         let peer = Peer::verify(chain, &trust, self.tls.now())?;
@@ -295,6 +314,10 @@ enum Ended {
     Http(#[from] hyper::Error),
 }
 
+/// How long a refused client has to read why.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of what it sends meanwhile is read.
+const MAX_LINGER_BYTES: u64 = 64 << 10;
 /// After a failure to accept; long enough for a file descriptor to become free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// hyper panics below that.

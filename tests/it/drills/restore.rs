@@ -1,7 +1,8 @@
 //! A backup is put back after further operations: fenced, recovered from a mirror, at work again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use cos_escrow::cli::demo::events::Event;
@@ -11,7 +12,8 @@ use cos_escrow::envelope::Kem;
 use serde_json::{Value, json};
 
 use crate::live::{
-    Acknowledged, Live, Mirror, Service, What, confirmation, deposit_of, now, release_of,
+    Acknowledged, Live, Log, Mirror, Service, What, confirmation, deposit_of, now, release_of,
+    release_request,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +59,11 @@ async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
     let said = String::from_utf8_lossy(&behind.stderr).into_owned();
     assert!(said.contains(&missing), "{said}");
 
+    let tampered = recover(&live, &tampered_copy(&tiles, &log, &live)).await;
+    assert_eq!(tampered.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&tampered.stderr).into_owned();
+    assert!(said.contains("entry 300 is not the one"), "{said}");
+
     let recovered = recover(&live, &mirror).await;
     succeeds(&recovered);
     is_listed(&recovered, restored..log.head.size, &acknowledged);
@@ -65,13 +72,67 @@ async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
     let service = live.start().await;
     let pinned = live.pinned(&live.loser.tls, &service, "pinned");
     pinned.verified_checkpoint().await.unwrap();
-    works_again(&live, &service, &events[0], &deposits[0]).await;
-    works_again(&live, &service, &events[333], &more_deposits[166]).await;
+    let loser = live.client(&live.loser.tls, &service);
+    let again = [
+        (&events[0], &deposits[0]),
+        (&events[333], &more_deposits[166]),
+    ];
+    for (_, deposit) in again {
+        loser.acknowledged(deposit.clone()).await.unwrap();
+    }
+    waits_for_the_feed(&live, &service, &events[0]).await;
+    for (event, _) in again {
+        is_released(&live, &service, event).await;
+    }
     let reader = live.client(&auditor, &service);
     let log = Mirror::default().fetch(&reader, &service.log_key).await;
     for receipt in &acknowledged {
         assert!(receipt.is_in(&log, &service.log_key), "{}", receipt.index);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_went_on_from_a_backup_is_never_mended() {
+    let (live, service) = Live::open().await;
+    let events: Vec<_> = (0..4).map(|number| live.event(number)).collect();
+    let registrar = live.staff("registrar", &service);
+    live.register(&registrar, &events).await.unwrap();
+    let auditor = live.issue("urn:cos-escrow:auditor:live", now());
+    let (backup, mirror) = (live.path("backup"), live.path("mirror"));
+    succeeds(&live.run(&["db", "backup"], &[("--to", &backup)]).await);
+    operations(&live, &service, &events[..3]).await;
+    let pinned = live.pinned(&live.loser.tls, &service, "pinned");
+    pinned.verified_checkpoint().await.unwrap();
+    let mut tiles = Mirror::default();
+    let log = tiles
+        .fetch(&live.client(&auditor, &service), &service.log_key)
+        .await;
+    tiles.write(&log, &mirror);
+    assert!(service.stop().await.success());
+
+    // Somebody hides the anchor, so that the backup is served as if nothing had been lost.
+    succeeds(
+        &live
+            .run(&["db", "restore", "--yes"], &[("--from", &backup)])
+            .await,
+    );
+    fs::rename(live.path("anchor"), live.path("hidden")).unwrap();
+    let service = live.start().await;
+    operations(&live, &service, &events[3..]).await;
+    let pinned = live.pinned(&live.loser.tls, &service, "pinned");
+    let alarmed = pinned.verified_checkpoint().await.unwrap_err();
+    assert!(matches!(alarmed, ClientError::Verification(_)), "{alarmed}");
+    assert!(service.stop().await.success());
+
+    fs::rename(live.path("hidden"), live.path("anchor")).unwrap();
+    let service = live.start().await;
+    let (_, checks) = service.probe("/readyz?verbose").await;
+    assert!(checks.contains("[-] log failed"), "{checks}");
+    assert!(service.stop().await.success());
+    let refused = recover(&live, &mirror).await;
+    assert_eq!(refused.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("does not continue the database"), "{said}");
 }
 
 /// Deposits and confirms everything, and releases all but the last: three operations each, but for the last handover
@@ -116,7 +177,6 @@ async fn is_fenced(live: &Live, service: &Service, deposit: &Request) -> u64 {
         checks.contains("[-] log failed: the database ends at entry"),
         "{checks}"
     );
-    assert!(service.said().iter().any(|line| line.contains("read-only")));
 
     let loser = live.client(&live.loser.tls, service);
     let refused = loser.send(deposit.clone()).await.unwrap_err();
@@ -131,6 +191,18 @@ async fn is_fenced(live: &Live, service: &Service, deposit: &Request) -> u64 {
     let auditor = live.staff("auditor", service);
     let log = Mirror::default().fetch(&auditor, &service.log_key).await;
     log.head.size
+}
+
+/// A copy of the mirror in which one byte of entry 300 is another.
+fn tampered_copy(tiles: &Mirror, log: &Log, live: &Live) -> PathBuf {
+    let folder = live.path("tampered");
+    tiles.write(log, &folder);
+    let bundle = folder.join("tile/entries/001");
+    let mut bytes = fs::read(&bundle).unwrap();
+    let before: usize = log.leaves[256..300].iter().map(|leaf| leaf.len() + 2).sum();
+    bytes[before + 2 + 20] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    folder
 }
 
 async fn recover(live: &Live, mirror: &Path) -> Output {
@@ -168,34 +240,32 @@ fn is_listed(recovered: &Output, lost: std::ops::Range<u64>, acknowledged: &[Ack
     );
 }
 
-/// Deposits again; nothing is released before the registrar has spoken; then the whole handover goes through.
-async fn works_again(live: &Live, service: &Service, event: &Event, deposit: &Request) {
-    let loser = live.client(&live.loser.tls, service);
-    let gainer = live.client(&live.gainer.tls, service);
-    loser.acknowledged(deposit.clone()).await.unwrap();
-    let request = crate::live::release_request(event);
-    let key = format!("again-{}", event.event_id);
+/// The registrations that were lost could name another supplier: nothing is released before the registrar has spoken.
+async fn waits_for_the_feed(live: &Live, service: &Service, event: &Event) {
     let (status, checks) = service.probe("/readyz?verbose").await;
-    if status != 200 {
-        assert!(checks.contains("[+] log ok"), "{checks}");
-        let early = gainer.release(handover(event), &request, &key).await;
-        assert_eq!(early.unwrap_err().code(), Some("registration_stale"));
-        let registrar = live.staff("registrar", service);
-        let again = std::slice::from_ref(event);
-        live.register(&registrar, again).await.unwrap();
-        assert_eq!(service.probe("/readyz").await.0, 200);
-    }
-    let release = gainer
-        .release(handover(event), &request, &key)
-        .await
-        .unwrap();
+    assert_eq!(status, 503);
+    assert!(checks.contains("[+] log ok"), "{checks}");
+    assert!(checks.contains("[-] registration_feed failed"), "{checks}");
+    let gainer = live.client(&live.gainer.tls, service);
+    let request = release_request(event);
+    let early = gainer.release(handover(event), &request, "early").await;
+    assert_eq!(early.unwrap_err().code(), Some("registration_stale"));
+    let registrar = live.staff("registrar", service);
+    let again = std::slice::from_ref(event);
+    live.register(&registrar, again).await.unwrap();
+    assert_eq!(service.probe("/readyz").await.0, 200);
+}
+
+/// The package is released as it was deposited.
+async fn is_released(live: &Live, service: &Service, event: &Event) {
+    let gainer = live.client(&live.gainer.tls, service);
+    let key = format!("again-{}", event.event_id);
+    let request = release_request(event);
+    let release = gainer.release(handover(event), &request, &key).await;
+    let release = release.unwrap().release;
     let package = event.package().unwrap().to_json();
-    let opened = release.release.open(&live.gainer.sealing);
-    assert!(
-        opened
-            .into_iter()
-            .any(|(_, content)| content.unwrap().expose() == package.expose())
-    );
+    let mut opened = release.open(&live.gainer.sealing);
+    assert!(opened.any(|(_, content)| content.unwrap().expose() == package.expose()));
 }
 
 fn succeeds(output: &Output) {

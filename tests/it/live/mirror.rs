@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs;
 use std::path::Path;
 
@@ -31,11 +30,12 @@ impl Mirror {
         let answer = auditor.send(Request::get("/log/checkpoint")).await.unwrap();
         let note: Note = str::from_utf8(&answer.body).unwrap().parse().unwrap();
         let head = Checkpoint::open(&note, key).unwrap().head;
-        for tile in tiles(head.size) {
-            if let Entry::Vacant(missing) = self.tiles.entry(tile) {
-                let answer = auditor.send(Request::get(format!("/log/{tile}"))).await;
-                missing.insert(answer.unwrap().body.to_vec());
-            }
+        let missing: Vec<_> = tiles(head.size)
+            .filter(|tile| !self.tiles.contains_key(tile))
+            .collect();
+        for tile in missing {
+            let answer = auditor.send(Request::get(format!("/log/{tile}"))).await;
+            self.tiles.insert(tile, answer.unwrap().body.to_vec());
         }
         let mut leaves = Vec::new();
         let mut source = |tile: &TilePath| self.tiles.get(tile).cloned().ok_or(());

@@ -20,11 +20,12 @@ use cos_escrow::types::{Clock as _, Secret, SupplyStartDate, SystemClock, Timest
 use serde_json::json;
 use tempfile::TempDir;
 
-pub(crate) use mirror::Mirror;
+pub(crate) use mirror::{Log, Mirror};
 pub(crate) use parties::{
     Acknowledged, Supplier, What, confirmation, deposit_body, deposit_of, release_of,
 };
-pub(crate) use service::{BINARY, Service, Starting};
+use service::BINARY;
+pub(crate) use service::{Service, Starting};
 
 /// Everything on disk, and the authority that everybody trusts.
 pub(crate) struct Live {
@@ -78,11 +79,12 @@ impl Live {
     }
 
     pub(crate) async fn start(&self) -> Service {
-        Service::start(&self.config()).await
+        Service::start(self.folder.path()).await
     }
 
-    pub(crate) fn config(&self) -> PathBuf {
-        self.path("escrow.toml")
+    /// A service that may not listen yet.
+    pub(crate) fn spawn(&self) -> Starting {
+        Starting::spawn(self.folder.path())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -101,7 +103,10 @@ impl Live {
             Some(&"log") => "--service",
             _ => "--config",
         };
-        process.args(command).arg(service).arg(self.config());
+        process
+            .args(command)
+            .arg(service)
+            .arg(self.path("escrow.toml"));
         for (name, value) in arguments {
             process.arg(name).arg(value);
         }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
 
 use cos_escrow::tlog::VerifierKey;
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,14 +22,14 @@ pub(crate) struct Service {
     pub(crate) admin: SocketAddr,
     pub(crate) log_key: VerifierKey,
     child: Child,
-    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Starting {
-    pub(crate) fn spawn(config: &Path) -> Self {
+    /// Serves by the configuration of this folder.
+    pub(crate) fn spawn(folder: &Path) -> Self {
         let mut child = Command::new(BINARY)
-            .args(["serve", "--config"])
-            .arg(config)
+            .arg("serve")
+            .current_dir(folder)
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -44,33 +43,29 @@ impl Starting {
 
     /// Waits until it says where it listens.
     pub(crate) async fn listening(mut self) -> Service {
-        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut said = Vec::new();
         let mut addresses = None;
         while let Some(line) = self.lines.next_line().await.unwrap() {
-            said.lock().unwrap().push(line.clone());
             if let Some(places) = line.strip_prefix("cos-escrow: listening on ") {
                 let (address, admin) = places.split_once(", admin on ").unwrap();
                 addresses = Some((address.parse().unwrap(), admin.parse().unwrap()));
             }
-            let Some(key) = line.strip_prefix("cos-escrow: log key ") else {
-                continue;
-            };
-            let (address, admin) = addresses.expect("the addresses come before the key");
-            let collected = Arc::clone(&said);
-            tokio::spawn(async move {
-                while let Ok(Some(line)) = self.lines.next_line().await {
-                    collected.lock().unwrap().push(line);
-                }
-            });
-            return Service {
-                address,
-                admin,
-                log_key: key.parse().unwrap(),
-                child: self.child,
-                said,
-            };
+            if let Some(key) = line.strip_prefix("cos-escrow: log key ") {
+                let (address, admin) = addresses.expect("the addresses come before the key");
+                // A full pipe would stop the service.
+                tokio::spawn(
+                    async move { while let Ok(Some(_)) = self.lines.next_line().await {} },
+                );
+                return Service {
+                    address,
+                    admin,
+                    log_key: key.parse().unwrap(),
+                    child: self.child,
+                };
+            }
+            said.push(line);
         }
-        panic!("the service does not start: {:#?}", said.lock().unwrap());
+        panic!("the service does not start: {said:#?}");
     }
 
     /// `kill -9`, wherever it is.
@@ -80,8 +75,8 @@ impl Starting {
 }
 
 impl Service {
-    pub(crate) async fn start(config: &Path) -> Self {
-        Starting::spawn(config).listening().await
+    pub(crate) async fn start(folder: &Path) -> Self {
+        Starting::spawn(folder).listening().await
     }
 
     /// `kill -9`.
@@ -102,11 +97,6 @@ impl Service {
 
     pub(crate) async fn ended(mut self) -> ExitStatus {
         self.child.wait().await.unwrap()
-    }
-
-    /// What it said on stderr so far.
-    pub(crate) fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap().clone()
     }
 
     /// The answer of the admin listener: status and body.
