@@ -71,7 +71,7 @@ pub(crate) struct Connection {
         hide_env_values = true,
         value_name = "DIR"
     )]
-    pub(super) state: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) offline: Offline,
 }

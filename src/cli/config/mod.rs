@@ -154,7 +154,7 @@ impl Settings {
         });
         let log_key = pick.text("log_key", given.log_key, in_file, None);
         let (state, keys) = (offline.base.state(), offline.base.config().join("keys"));
-        let state = pick.path("state", given.state, file.state, Some(state));
+        let state = pick.path("state", given.state_dir, file.state, Some(state));
         let keys = pick.path("keys", offline.keys, file.keys, Some(keys));
         Self {
             url: url.unwrap_or_default(),
