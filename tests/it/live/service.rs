@@ -115,6 +115,7 @@ impl Service {
 
 impl Drop for Service {
     /// A test that fails says what the service said, and whether it still ran.
+    #[expect(clippy::print_stderr, reason = "where a failing test explains itself")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (ended, said) = (self.child.try_wait(), self.said.lock().unwrap());
