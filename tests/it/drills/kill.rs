@@ -20,6 +20,9 @@ async fn a_killed_service_loses_nothing_that_it_acknowledged() {
     let (live, mut service) = Live::open().await;
     let live = Arc::new(live);
     let auditor = live.issue("urn:cos-escrow:auditor:live", now());
+    // A feed that has never spoken is a reason not to be ready.
+    let registrar = live.staff("registrar", &service);
+    live.register(&registrar, &[live.event(0)]).await.unwrap();
     let load = Load::start(&live, &service, WORKERS).await;
     let mut mirror = Mirror::default();
     let mut killed_early = 0;
@@ -34,7 +37,8 @@ async fn a_killed_service_loses_nothing_that_it_acknowledged() {
             killed_early += 1;
         }
         service = live.start().await;
-        assert_eq!(service.probe("/readyz").await.0, 200, "after kill {kill}");
+        let (status, checks) = service.probe("/readyz?verbose").await;
+        assert_eq!(status, 200, "after kill {kill}: {checks}");
         let pinned = live.pinned(&auditor, &service, "pinned-auditor");
         pinned.verified_checkpoint().await.unwrap();
         mirror.fetch(&pinned, &service.log_key).await;

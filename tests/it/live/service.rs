@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 
 use cos_escrow::tlog::VerifierKey;
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +23,7 @@ pub(crate) struct Service {
     pub(crate) admin: SocketAddr,
     pub(crate) log_key: VerifierKey,
     child: Child,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Starting {
@@ -46,24 +48,23 @@ impl Starting {
         let mut said = Vec::new();
         let mut addresses = None;
         while let Some(line) = self.lines.next_line().await.unwrap() {
+            said.push(line.clone());
             if let Some(places) = line.strip_prefix("cos-escrow: listening on ") {
                 let (address, admin) = places.split_once(", admin on ").unwrap();
                 addresses = Some((address.parse().unwrap(), admin.parse().unwrap()));
             }
             if let Some(key) = line.strip_prefix("cos-escrow: log key ") {
                 let (address, admin) = addresses.expect("the addresses come before the key");
-                // A full pipe would stop the service.
-                tokio::spawn(
-                    async move { while let Ok(Some(_)) = self.lines.next_line().await {} },
-                );
+                let said = Arc::new(Mutex::new(said));
+                tokio::spawn(collect(self.lines, Arc::clone(&said)));
                 return Service {
                     address,
                     admin,
                     log_key: key.parse().unwrap(),
                     child: self.child,
+                    said,
                 };
             }
-            said.push(line);
         }
         panic!("the service does not start: {said:#?}");
     }
@@ -109,6 +110,24 @@ impl Service {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, body.to_owned())
+    }
+}
+
+impl Drop for Service {
+    /// A test that fails says what the service said, and whether it still ran.
+    #[expect(clippy::print_stderr, reason = "where a failing test explains itself")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (ended, said) = (self.child.try_wait(), self.said.lock().unwrap());
+            eprintln!("the service, ended {ended:?}, said {said:#?}");
+        }
+    }
+}
+
+/// Reads what the service says to its end: a full pipe would stop it.
+async fn collect(mut lines: Lines<BufReader<ChildStderr>>, said: Arc<Mutex<Vec<String>>>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        said.lock().unwrap().push(line);
     }
 }
 
