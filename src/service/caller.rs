@@ -67,6 +67,8 @@ impl From<crate::store::StoreError> for Failure {
     fn from(error: crate::store::StoreError) -> Self {
         use crate::store::StoreError;
         match error {
+            // It would fail the same way again.
+            error if error.is_of_one_request() => Self::Broken(error.to_string()),
             StoreError::Corrupt { .. } | StoreError::Schema(_) => Self::Broken(error.to_string()),
             StoreError::Database(_) | StoreError::HeadMoved | StoreError::File(_) => {
                 Self::Unavailable(error.to_string())

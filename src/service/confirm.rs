@@ -116,7 +116,7 @@ impl Command for Confirm {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let Confirmation {
             outcome,
             generation,
@@ -238,7 +238,7 @@ impl Command for Reject {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let handover = match gained(caller, ledger, &self.supply_point, self.handover) {
             Ok(handover) => handover,
             Err(refusal) => return refusal,

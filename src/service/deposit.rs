@@ -259,7 +259,7 @@ impl Command for Deposit {
             .extend(ids.map(|prepared| prepared.body.header().envelope_id));
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = caller.identity.id.clone();
         let handover = match self.handover_for(&party, ledger) {
             Ok(handover) => handover,
@@ -270,7 +270,7 @@ impl Command for Deposit {
         }
         let mut stored = Vec::new();
         let mut entry = None;
-        for prepared in std::mem::take(&mut self.prepared) {
+        for prepared in &self.prepared {
             let (view, index) = store(prepared, handover.as_ref(), caller, ledger);
             stored.push(view);
             entry = Some(index);
@@ -357,7 +357,7 @@ impl Deposit {
 
 /// Gives an envelope its generation, wraps its key under it, and records it.
 fn store(
-    prepared: Prepared,
+    prepared: &Prepared,
     handover: Option<&Handover>,
     caller: &Caller,
     ledger: &mut Ledger<'_>,
@@ -409,13 +409,13 @@ fn store(
         ledger.random,
     );
     let record = Kek::of_record(&prepared.key);
-    for (recipient, key, stanza) in prepared.stanzas {
-        let context = stanza_context(envelope.id, &recipient, &key);
-        let sealed = record.seal_at_rest(&context, &stanza, ledger.random);
+    for (recipient, key, stanza) in &prepared.stanzas {
+        let context = stanza_context(envelope.id, recipient, key);
+        let sealed = record.seal_at_rest(&context, stanza, ledger.random);
         ledger
             .changes
             .stanzas
-            .push((envelope.id, recipient, key, sealed));
+            .push((envelope.id, recipient.clone(), *key, sealed));
     }
     let index = ledger.append(
         Act::of("package.deposited", caller)

@@ -251,7 +251,7 @@ struct Genesis {
 impl Command for Genesis {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         if ledger.facts.head.size > 0 {
             return Verdict::Done {
                 answer: Value::Null,
@@ -264,7 +264,7 @@ impl Command for Genesis {
                     .shows("origin", self.origin.as_str())
                     .shows("log_key", self.log_key.as_str())
                     .shows("policy", self.policy.to_string())
-                    .shows("sealing_keys", std::mem::take(&mut self.sealing_keys)),
+                    .shows("sealing_keys", self.sealing_keys.clone()),
             ),
         )
     }
@@ -280,7 +280,7 @@ pub(super) struct RulesChanged {
 impl Command for RulesChanged {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         done(
             ledger.append(
                 Act::of("policy.changed", caller)
@@ -299,7 +299,7 @@ struct Searched {
 impl Command for Searched {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let query = &self.query;
         let filter = json!({
             "actor": query.actor, "supply_point": query.supply_point, "kind": query.kind,
@@ -317,7 +317,7 @@ struct Opened {
 impl Command for Opened {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         done(ledger.append(Act::of("log.opened", caller).hides("index", self.index)))
     }
 }
@@ -329,7 +329,7 @@ struct Summaries {
 impl Command for Summaries {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut last = None;
         for summary in &self.finished {
             last = Some(

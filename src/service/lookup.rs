@@ -62,7 +62,7 @@ impl Command for LookUp {
             .insert(self.request.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = &caller.identity.id;
         let facts = self.facts(caller, ledger);
         let decision = ledger.rules.policy.decide_lookup(&facts);

@@ -25,6 +25,8 @@ mod retire;
 mod sealing_key;
 mod sequencer;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -131,7 +131,7 @@ struct AddParty {
 impl Command for AddParty {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let NewParty { id, name } = &self.party;
         if let Some(known) = ledger.facts.directory.party(id) {
             if known.name == *name {
@@ -166,7 +166,7 @@ struct SetStatus {
 impl Command for SetStatus {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let Some(known) = ledger.facts.directory.party(&self.party).cloned() else {
             return Verdict::Refused(Failure::refused(Code::PartyUnknown));
         };
@@ -191,7 +191,7 @@ struct AddMpid {
 impl Command for AddMpid {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let MpidChange { mpid, role, at } = self.change;
         let directory = &ledger.facts.directory;
         if directory.party(&self.party).is_none() {
@@ -232,7 +232,7 @@ struct EndMpid {
 impl Command for EndMpid {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let MpidChange { mpid, role, at } = self.change;
         let open = ledger.facts.directory.mpids.iter().find(|held| {
             held.mpid == mpid

@@ -74,7 +74,7 @@ impl Command for SettleRead {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let handover = match gained(caller, ledger, &self.supply_point, self.handover) {
             Ok(handover) => handover,
             Err(refusal) => return refusal,

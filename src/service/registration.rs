@@ -78,7 +78,7 @@ impl Command for Record {
         }
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut words = Vec::new();
         let mut last = None;
         for event in &self.events {

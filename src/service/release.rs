@@ -322,7 +322,7 @@ struct NothingThere {
 impl Command for NothingThere {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         ledger.append(
             Act::of("release.refused", caller)
                 .refused(Code::NotFound)
@@ -344,7 +344,7 @@ impl Command for Hand {
         needs.supply_points.insert(self.ask.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = caller.identity.id.clone();
         let rules = ledger.rules;
         let assessed = self
@@ -356,7 +356,7 @@ impl Command for Hand {
         else {
             return self.refuse(&decision, assessed.involved, caller, ledger);
         };
-        let Some(prepared) = self.prepared.take() else {
+        let Some(prepared) = &self.prepared else {
             return Verdict::Stale;
         };
         let same = prepared.key_id == key.key_id
@@ -391,8 +391,8 @@ impl Command for Hand {
             .about(&self.ask.supply_point)
             .shows("policies", json!(decision.policies))
             .shows("policy", rules.policy.digest().to_string());
-        let entry = ledger
-            .append(describe(act, &assessed, &prepared).shows("release", release.to_string()));
+        let entry =
+            ledger.append(describe(act, &assessed, prepared).shows("release", release.to_string()));
         let grant = known.unwrap_or_else(|| {
             let grant = Grant {
                 id: prepared.grant,
@@ -401,11 +401,11 @@ impl Command for Hand {
                 party,
                 key_id: prepared.key_id,
                 granted_at: prepared.granted_at,
-                envelopes: prepared.envelopes,
+                envelopes: prepared.envelopes.clone(),
                 release,
                 entry,
             };
-            self.record(&grant, prepared.stanzas, ledger);
+            self.record(&grant, &prepared.stanzas, ledger);
             grant
         });
         Verdict::Done {
@@ -449,12 +449,14 @@ impl Hand {
     }
 
     /// Stores a new grant and its stanzas, and moves the handover.
-    fn record(&self, grant: &Grant, stanzas: Vec<(EnvelopeId, Vec<u8>)>, ledger: &mut Ledger<'_>) {
+    fn record(&self, grant: &Grant, stanzas: &[(EnvelopeId, Vec<u8>)], ledger: &mut Ledger<'_>) {
         for (envelope, sealed) in stanzas {
-            ledger
-                .changes
-                .stanzas
-                .push((envelope, grant.party.clone(), grant.key_id, sealed));
+            ledger.changes.stanzas.push((
+                *envelope,
+                grant.party.clone(),
+                grant.key_id,
+                sealed.clone(),
+            ));
         }
         ledger
             .point_mut(&self.ask.supply_point)

@@ -47,7 +47,7 @@ impl Command for Close {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let nothing = Verdict::Done {
             answer: Value::Null,
             entry: None,

@@ -235,7 +235,7 @@ struct Publish {
 impl Command for Publish {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let statement = &self.statement;
         let keys = ledger.facts.directory.keys_of(&self.party);
         if let Some(known) = keys.iter().find(|key| key.key_id == statement.key_id) {
@@ -273,7 +273,7 @@ impl Command for Publish {
             not_after: statement.not_after,
             active_at,
             retired_at: None,
-            statement: std::mem::take(&mut self.document),
+            statement: self.document.clone(),
             entry,
         };
         let answer = json!({ "key_id": key.key_id, "active_at": key.active_at });
@@ -293,7 +293,7 @@ struct Retire {
 impl Command for Retire {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let Some(key) = ledger
             .facts
             .directory
