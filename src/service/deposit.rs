@@ -56,6 +56,12 @@ impl Escrow {
         let party = caller.party()?.clone();
         let directory = self.shared.store.directory().await?;
         let prepared = match request.seal {
+            Seal::Client(envelopes) if envelopes.len() > MAX_ENVELOPES => {
+                return Err(Failure::because(
+                    Code::EnvelopeMismatch,
+                    "a deposit has one envelope per component",
+                ));
+            }
             Seal::Client(envelopes) => envelopes
                 .iter()
                 .map(|bytes| self.received(&party, &directory, bytes))
@@ -227,6 +233,9 @@ fn one_subject(prepared: &[Prepared]) -> Result<SupplyPoint, Failure> {
         if header.component == first.component {
             return mismatch("a deposit has one envelope per component");
         }
+        if header.envelope_id == first.envelope_id {
+            return Err(Failure::refused(Code::EnvelopeReused));
+        }
         if header.supply_point != first.supply_point || header.meter_serial != first.meter_serial {
             return mismatch("the envelopes of a deposit are for one meter");
         }
@@ -346,12 +355,9 @@ impl Deposit {
                 .shows("policy", ledger.rules.policy.digest().to_string())
                 .hides("handover", json!(self.handover)),
         );
-        // An outsider learns nothing about whose supply point it is.
-        let shown = match code {
-            Code::DepositorNotAllowed if self.handover.is_some() => Code::NotFound,
-            code => code,
-        };
-        Verdict::Refused(Failure::refused(shown))
+        // An outsider learns nothing: a handover that it has no part in is not found, and without one the answer is
+        // the same whoever supplies.
+        Verdict::Refused(Failure::refused(code))
     }
 }
 
@@ -511,3 +517,6 @@ impl StoredEnvelope {
         }
     }
 }
+
+/// One envelope per component: what is more is not worth opening.
+const MAX_ENVELOPES: usize = 2;

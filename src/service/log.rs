@@ -74,13 +74,14 @@ impl Escrow {
         Ok(hashes.iter().map(ToString::to_string).collect())
     }
 
-    /// Entries that match, newest first. The search itself is an entry.
+    /// Entries that match, newest first, and where the next page begins. The search itself is an entry.
     pub async fn search_log(
         &self,
         caller: Caller,
         query: LogQuery,
-    ) -> Result<Vec<EntryView>, Failure> {
+    ) -> Result<(Vec<EntryView>, Option<u64>), Failure> {
         caller.require(Kind::Auditor)?;
+        let limit = query.limit.unwrap_or(100).clamp(1, MAX_PAGE);
         let custody = &self.shared.custody;
         let filter = EntryFilter {
             party: query.actor.clone(),
@@ -94,12 +95,15 @@ impl Escrow {
             until_at: query.until,
             page: Page {
                 after: query.before,
-                limit: query.limit.unwrap_or(100).clamp(1, MAX_PAGE),
+                limit,
             },
         };
         let entries = self.shared.store.search(&filter).await?;
         self.submit(caller, None, Searched { query }).await?;
-        self.shared.views(&entries).await
+        let next = (entries.len() == limit as usize)
+            .then(|| entries.last().map(|entry| entry.index))
+            .flatten();
+        Ok((self.shared.views(&entries).await?, next))
     }
 
     /// One entry with what it hides. Opening it is an entry.
@@ -128,14 +132,19 @@ impl Escrow {
 
     /// Writes the refusals that were only counted, for minutes that are over.
     pub async fn write_summaries(&self) -> Result<(), Failure> {
-        let finished = self.shared.quota.take_finished(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let finished = self.shared.quota.take_finished(now);
         if finished.is_empty() {
             return Ok(());
         }
-        let command = Summaries { finished };
-        self.submit(Caller::service(), None, command)
-            .await
-            .map(drop)
+        let command = Summaries {
+            finished: finished.clone(),
+        };
+        let written = self.submit(Caller::service(), None, command).await;
+        if written.is_err() {
+            self.shared.quota.put_back(finished, now);
+        }
+        written.map(drop)
     }
 
     /// Makes the first entry of an empty log.

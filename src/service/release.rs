@@ -79,20 +79,11 @@ impl Escrow {
         let now = self.shared.clock.now();
         self.within_quota(&party, now)?;
         self.shared.decoy()?;
-        let refused = self.submit(caller, None, NothingThere { handover }).await;
-        self.shared.quota.spend(party.as_str(), now);
-        refused.and(Err(Failure::refused(Code::NotFound)))
-    }
-
-    /// Refuses a party that was refused too often this minute.
-    fn within_quota(&self, party: &PartyId, now: Timestamp) -> Result<(), Failure> {
-        let limit = self.shared.rules.load().terms.refusals_per_minute;
-        let quota = &self.shared.quota;
-        if quota.exhausted(party.as_str(), limit, now) {
-            quota.count(party.as_str(), Code::RateLimited, now);
-            return Err(Failure::refused(Code::RateLimited));
-        }
-        Ok(())
+        let Err(failure) = self.submit(caller, None, NothingThere { handover }).await else {
+            return Err(Failure::Broken("a refusal that was none".to_owned()));
+        };
+        self.shared.quota.charge(&party, &failure, now);
+        Err(failure)
     }
 
     /// Gives a registered supplier the keys of its own meter back.
@@ -153,9 +144,7 @@ impl Escrow {
                     });
                 }
                 Err(failure) => {
-                    if let Failure::Refused { .. } = failure {
-                        self.shared.quota.spend(party.as_str(), now);
-                    }
+                    self.shared.quota.charge(&party, &failure, now);
                     return Err(failure);
                 }
             }

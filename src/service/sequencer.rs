@@ -351,8 +351,8 @@ fn decide_all(
 
 fn decide(submission: &Submission, ledger: &mut Ledger<'_>) -> Verdict {
     let caller = &submission.caller;
-    if let Some(refusal) = not_live(caller, ledger) {
-        return refusal;
+    if let Err(failure) = caller.check_live(&ledger.facts.directory) {
+        return Verdict::Refused(failure);
     }
     if let Some(idempotency) = &submission.idempotency
         && let Some(before) = ledger.answered(&caller.identity.id, &idempotency.key)
@@ -391,20 +391,6 @@ fn decide(submission: &Submission, ledger: &mut Ledger<'_>) -> Verdict {
         ledger.remember(caller.identity.id.clone(), idempotency.key.clone(), answer);
     }
     verdict
-}
-
-/// Check 2: a party that is suspended, or gone, does nothing.
-fn not_live(caller: &Caller, ledger: &Ledger<'_>) -> Option<Verdict> {
-    if caller.identity.kind != crate::identity::Kind::Party {
-        return None;
-    }
-    match ledger.facts.directory.party(&caller.identity.id) {
-        None => Some(refused(Code::PartyUnknown)),
-        Some(_) if !ledger.facts.directory.is_live(&caller.identity.id) => {
-            Some(refused(Code::PartySuspended))
-        }
-        Some(_) => None,
-    }
 }
 
 fn refused(code: Code) -> Verdict {
