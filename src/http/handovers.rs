@@ -129,10 +129,7 @@ async fn deposit(
             handover: Some(handover),
             seal: seal(&body)?,
         };
-        let answer = doors
-            .escrow
-            .deposit(caller.0.clone(), Some(key), request)
-            .await?;
+        let answer = doors.escrow.deposit(caller.0.clone(), key, request).await?;
         Ok((StatusCode::CREATED, answered(answer)).into_response())
     };
     done.await.map_err(|failure| caller.refuse(failure))
@@ -150,10 +147,7 @@ async fn standing_deposit(
             handover: None,
             seal: seal(&body)?,
         };
-        let answer = doors
-            .escrow
-            .deposit(caller.0.clone(), Some(key), request)
-            .await?;
+        let answer = doors.escrow.deposit(caller.0.clone(), key, request).await?;
         Ok((StatusCode::CREATED, answered(answer)).into_response())
     };
     done.await.map_err(|failure| caller.refuse(failure))

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
-use super::sequencer::{Answer, Command, Idempotency, Verdict};
+use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, Escrow, Failure, SealServer};
 use crate::envelope::SignedDocument;
 use crate::envelope::package::Package;
@@ -15,7 +15,7 @@ use crate::envelope::statement::DepositAttestation;
 use crate::envelope::{
     Body, Context, Dek, Envelope, Header, Kek, OpenError, Recipient, Stanza, WrapContext,
 };
-use crate::handover::{Admission, Event, Why};
+use crate::handover::{Admission, Event, State, Why};
 use crate::policy::DepositFacts;
 use crate::store::{Attribution, Handover, Held, Needs, Origin, StoredEnvelope};
 use crate::types::{
@@ -50,10 +50,38 @@ impl Escrow {
     pub async fn deposit(
         &self,
         caller: Caller,
-        idempotency: Option<Idempotency>,
+        idempotency: Idempotency,
         request: DepositRequest,
     ) -> Result<Answer, Failure> {
-        let party = caller.party()?.clone();
+        if self.is_remembered(&caller, &idempotency).await? {
+            return self.submit(caller, Some(idempotency), Remembered).await;
+        }
+        let command = self.prepared_deposit(&caller, request).await?;
+        self.submit_within_quota(caller, Some(idempotency), command)
+            .await
+    }
+
+    /// Verifies and opens what is deposited, outside the transaction. What fails here counts towards the quota.
+    pub(super) async fn prepared_deposit(
+        &self,
+        caller: &Caller,
+        request: DepositRequest,
+    ) -> Result<Deposit, Failure> {
+        let party = caller.party()?;
+        let now = self.shared.clock.now();
+        self.within_quota(party, now)?;
+        let prepared = self.prepare_deposit(party, request).await;
+        if let Err(failure) = &prepared {
+            self.shared.quota.charge(party, failure, now);
+        }
+        prepared
+    }
+
+    async fn prepare_deposit(
+        &self,
+        party: &PartyId,
+        request: DepositRequest,
+    ) -> Result<Deposit, Failure> {
         let directory = self.shared.store.directory().await?;
         let prepared = match request.seal {
             Seal::Client(envelopes) if envelopes.len() > MAX_ENVELOPES => {
@@ -64,21 +92,20 @@ impl Escrow {
             }
             Seal::Client(envelopes) => envelopes
                 .iter()
-                .map(|bytes| self.received(&party, &directory, bytes))
+                .map(|bytes| self.received(party, &directory, bytes))
                 .collect::<Result<Vec<_>, _>>()?,
             Seal::Server {
                 package,
                 read,
                 attestation,
-            } => self.sealed_here(&party, (&package, read.as_ref()), attestation.as_deref())?,
+            } => self.sealed_here(party, (&package, read.as_ref()), attestation.as_deref())?,
         };
         let supply_point = one_subject(&prepared)?;
-        let command = Deposit {
+        Ok(Deposit {
             handover: request.handover,
             supply_point,
             prepared,
-        };
-        self.submit(caller, idempotency, command).await
+        })
     }
 
     /// An envelope that the depositor sealed: whose it is, whether it opens, for whom else it is sealed.
@@ -253,9 +280,10 @@ struct Prepared {
     attribution: Attribution,
 }
 
-struct Deposit {
+/// A deposit that is verified, and waits for its transaction.
+pub(super) struct Deposit {
     handover: Option<HandoverId>,
-    supply_point: SupplyPoint,
+    pub(super) supply_point: SupplyPoint,
     prepared: Vec<Prepared>,
 }
 
@@ -301,6 +329,15 @@ impl Command for Deposit {
 }
 
 impl Deposit {
+    /// Whether it is a closing read with its commitment, and nothing else.
+    pub(super) fn is_one_read(&self) -> bool {
+        let [only] = self.prepared.as_slice() else {
+            return false;
+        };
+        let header = only.body.header();
+        header.component == Component::Read && header.read_commitment.is_some()
+    }
+
     /// The handover that was named, if the depositor has a part in it.
     fn handover_for(&self, party: &PartyId, ledger: &Ledger<'_>) -> Result<Option<Handover>, Code> {
         let Some(id) = self.handover else {
@@ -321,6 +358,12 @@ impl Deposit {
         ledger: &Ledger<'_>,
     ) -> Result<(), Code> {
         let point = ledger.point(&self.supply_point);
+        // Once the grace is over, what the losing supplier says of the meter is of no use to anybody.
+        let over =
+            |h: &Handover| h.state == State::Closed && h.losing_party.as_ref() == Some(party);
+        if handover.is_some_and(over) {
+            return Err(Code::WrongState);
+        }
         for prepared in &self.prepared {
             let header = prepared.body.header();
             if ledger.facts.known_envelopes.contains(&header.envelope_id) {

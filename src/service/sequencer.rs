@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::anchor::Anchor;
 use super::ledger::{Growth, Ledger};
 use super::receipt::Receipt;
-use super::{Caller, Failure, Shared};
-use crate::store::{Changes, IdempotentAnswer, Needs, StoreError};
+use super::{Caller, Escrow, Failure, Shared};
+use crate::store::{Changes, Head, IdempotentAnswer, Needs, StoreError};
 use crate::tlog::{self, Checkpoint, Note, ProofPlan};
 use crate::types::{Code, Digest};
 
@@ -39,6 +39,18 @@ pub(super) enum Verdict {
     Refused(Failure),
     /// What was prepared outside the transaction no longer fits: prepare again.
     Stale,
+}
+
+/// A request that was answered before: its answer is given again, and it is not decided.
+pub(super) struct Remembered;
+
+impl Command for Remembered {
+    fn needs(&self, _: &mut Needs) {}
+
+    fn decide(&self, _: &Caller, _: &mut Ledger<'_>) -> Verdict {
+        let forgotten = "an answer was forgotten while it was asked for";
+        Verdict::Refused(Failure::Unavailable(forgotten.to_owned()))
+    }
 }
 
 /// One request on its way to the log.
@@ -75,6 +87,13 @@ pub struct Answer {
     pub body: serde_json::Value,
     /// The proof that it is in the log.
     pub receipt: Option<Receipt>,
+}
+
+impl Escrow {
+    /// Whether the clock is so far behind the newest entry that nothing is decided.
+    pub fn is_clock_back(&self, head: &Head) -> bool {
+        head.last_at.since(self.shared.clock.now()) > MAX_CLOCK_BACK
+    }
 }
 
 /// What the waiter is told.
