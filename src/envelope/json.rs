@@ -47,10 +47,7 @@ impl ContentError {
 }
 
 /// Reads a document of at most `limit` bytes.
-pub(super) fn parse<'a, T: Deserialize<'a>>(
-    json: &'a [u8],
-    limit: usize,
-) -> Result<T, ContentError> {
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], limit: usize) -> Result<T, ContentError> {
     if json.len() > limit {
         return Err(ContentError::at(".", Problem::TooLarge));
     }

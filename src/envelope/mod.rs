@@ -42,7 +42,7 @@ mod wrap;
 pub use body::{Body, OpenError, SealError};
 pub use document::{DocumentError, SignedDocument, Statement};
 pub use header::{Header, Inventory, MeterMake, Word};
-pub use json::{ContentError, Problem};
+pub use json::{ContentError, Problem, parse as parse_json};
 pub use kem::Kem;
 pub use payload::{Dek, PayloadError};
 pub use release::{Issue, Item, Release};

@@ -55,6 +55,13 @@ async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respons
         ),
         ("log", fenced),
         (
+            "clock",
+            store
+                .as_ref()
+                .is_ok_and(|head| doors.escrow.is_clock_back(head))
+                .then(|| "far behind the newest entry".to_owned()),
+        ),
+        (
             "registration_feed",
             match feed {
                 Ok((_, false)) => None,

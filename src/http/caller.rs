@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Query, Request};
-use axum::http::{HeaderValue, request::Parts};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::{HeaderValue, StatusCode, header, request::Parts};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Doors;
-use super::problem::Refusal;
-use crate::service::{Caller, Failure, Idempotency, Repeat};
+use super::problem::{Refusal, Refused, took_too_long};
+use crate::service::{Caller, Failure};
 use crate::tls::Peer;
-use crate::types::{Code, Digest};
+use crate::types::Code;
 
 /// The request's id, made by the service.
 #[derive(Clone, Debug)]
@@ -34,6 +34,7 @@ impl FromRequestParts<Doors> for Authenticated {
     type Rejection = Refusal;
 
     /// Check 1: certificate, profile, revocation and expiry, as they stand now and not as they stood at the handshake.
+    /// Then check 2, which the transaction repeats.
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Refusal> {
         let request_id = request_id(parts);
         let refuse = |code| Refusal {
@@ -52,66 +53,32 @@ impl FromRequestParts<Doors> for Authenticated {
         if peer.identity == Caller::service().identity {
             return Err(refuse(Code::CertificateInvalid));
         }
-        Ok(Self(Caller {
+        // A page of another site in a browser that holds the certificate is not its holder.
+        let site = parts.headers.get("sec-fetch-site");
+        if site.is_some_and(|site| site != "same-origin" && site != "none") {
+            return Err(Refusal {
+                failure: Failure::because(Code::MalformedRequest, "sent by another site's page"),
+                request_id,
+            });
+        }
+        let caller = Caller {
             identity: peer.identity.clone(),
             certificate: peer.fingerprint,
             request_id,
-        }))
+        };
+        match doors.escrow.admit(&caller).await {
+            Ok(()) => Ok(Self(caller)),
+            Err(failure) => Err(Self(caller).refuse(failure)),
+        }
     }
 }
 
-/// A query string as a document; what does not fit is a problem document too.
-pub(super) struct Asked<T>(pub(super) T);
-
-impl<T: serde::de::DeserializeOwned> FromRequestParts<Doors> for Asked<T> {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Doors) -> Result<Self, Refusal> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(asked)| Self(asked))
-            .map_err(|error| Refusal {
-                failure: Failure::because(Code::MalformedRequest, error.body_text()),
-                request_id: request_id(parts),
-            })
-    }
-}
-
-/// The `Idempotency-Key` header, where the client sent one.
-pub(super) fn idempotency(
-    headers: &axum::http::HeaderMap,
-    request: &[&[u8]],
-    repeat: Repeat,
-) -> Result<Option<Idempotency>, Failure> {
-    let Some(value) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    let key = value.to_str().unwrap_or_default();
-    let fits = (1..=128).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
-    if !fits {
-        return Err(Failure::because(
-            Code::MalformedRequest,
-            "an idempotency key is 1 to 128 printable characters",
-        ));
-    }
-    Ok(Some(Idempotency {
-        key: key.to_owned(),
-        request: Digest::of_pieces(request),
-        repeat,
-    }))
-}
-
-/// The same, where the client must send one.
-pub(super) fn required_idempotency(
-    headers: &axum::http::HeaderMap,
-    request: &[&[u8]],
-    repeat: Repeat,
-) -> Result<Idempotency, Failure> {
-    idempotency(headers, request, repeat)?
-        .ok_or_else(|| Failure::refused(Code::IdempotencyKeyMissing))
-}
-
-/// Gives each request an id, and writes its one line when it is answered.
-pub(super) async fn trace(mut request: Request, next: Next) -> Response {
+/// Gives each request an id, writes its one line when it is answered, and counts it if it was refused.
+pub(super) async fn trace(
+    State(doors): State<Doors>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
@@ -120,12 +87,15 @@ pub(super) async fn trace(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<axum::extract::MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let peer = request
-        .extensions()
-        .get::<Arc<Peer>>()
-        .map(|peer| peer.identity.to_string());
+    let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let began = std::time::Instant::now();
     let mut response = next.run(request).await;
+    if response.status() == StatusCode::REQUEST_TIMEOUT {
+        response = took_too_long(id.clone());
+    }
+    if let (Some(peer), Some(Refused(code))) = (&peer, response.extensions().get()) {
+        doors.escrow.count_refusal(&peer.identity, *code);
+    }
     let status = response.status().as_u16();
     let seconds = began.elapsed().as_secs_f64();
     metrics::histogram!("cos_escrow_request_seconds", "route" => route.clone()).record(seconds);
@@ -135,12 +105,17 @@ pub(super) async fn trace(mut request: Request, next: Next) -> Response {
         http.route = route,
         http.status = status,
         seconds,
-        peer,
+        peer = peer.map(|peer| peer.identity.to_string()),
         "request"
     );
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", value);
+        headers.insert("x-request-id", value);
     }
+    // What is answered to one identity is for no cache, unless the route says otherwise.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

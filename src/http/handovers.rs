@@ -1,8 +1,7 @@
 //! `/v1/handovers`, `/v1/deposits`: deposit, release, confirm, reject, dispute, accept, work lists.
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -13,7 +12,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Doors;
-use super::caller::{Asked, Authenticated, idempotency, required_idempotency};
+use super::caller::Authenticated;
+use super::document::{Asked, Document, Named, idempotency, parse, parse_id, required_idempotency};
 use super::problem::Refusal;
 use crate::envelope::SignedDocument;
 use crate::service::{
@@ -84,17 +84,6 @@ pub(super) fn answered(answer: Answer) -> Json<Value> {
     Json(body)
 }
 
-/// A request's body as a document of one type.
-pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))
-}
-
-/// A path's piece as an id; what is no id names nothing.
-pub(super) fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T, Failure> {
-    text.parse().map_err(|_| Failure::refused(Code::NotFound))
-}
-
 fn seal(body: &[u8]) -> Result<Seal, Failure> {
     let malformed = |what: &str| Failure::because(Code::MalformedRequest, what);
     let body: DepositBody<'_> = parse(body)?;
@@ -128,21 +117,19 @@ fn seal(body: &[u8]) -> Result<Seal, Failure> {
 async fn deposit(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Response, Refusal> {
     let done = async {
         let handover: HandoverId = parse_id(&id)?;
-        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let key =
+            required_idempotency(&headers, "deposit", &[id.as_bytes(), &body], Repeat::Answer)?;
         let request = DepositRequest {
             handover: Some(handover),
             seal: seal(&body)?,
         };
-        let answer = doors
-            .escrow
-            .deposit(caller.0.clone(), Some(key), request)
-            .await?;
+        let answer = doors.escrow.deposit(caller.0.clone(), key, request).await?;
         Ok((StatusCode::CREATED, answered(answer)).into_response())
     };
     done.await.map_err(|failure| caller.refuse(failure))
@@ -152,18 +139,15 @@ async fn standing_deposit(
     State(doors): State<Doors>,
     caller: Authenticated,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Response, Refusal> {
     let done = async {
-        let key = required_idempotency(&headers, &[&body], Repeat::Answer)?;
+        let key = required_idempotency(&headers, "deposit", &[&body], Repeat::Answer)?;
         let request = DepositRequest {
             handover: None,
             seal: seal(&body)?,
         };
-        let answer = doors
-            .escrow
-            .deposit(caller.0.clone(), Some(key), request)
-            .await?;
+        let answer = doors.escrow.deposit(caller.0.clone(), key, request).await?;
         Ok((StatusCode::CREATED, answered(answer)).into_response())
     };
     done.await.map_err(|failure| caller.refuse(failure))
@@ -172,13 +156,14 @@ async fn standing_deposit(
 async fn release(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Response, Refusal> {
     let done = async {
         let handover: HandoverId = parse_id(&id)?;
-        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Decide)?;
+        let key =
+            required_idempotency(&headers, "release", &[id.as_bytes(), &body], Repeat::Decide)?;
         let request: ReleaseRequest = parse(&body)?;
         doors
             .escrow
@@ -206,13 +191,14 @@ pub(super) fn recovered(release: Released) -> Response {
 async fn confirm(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let handover = parse_id(&id)?;
-        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let key =
+            required_idempotency(&headers, "confirm", &[id.as_bytes(), &body], Repeat::Answer)?;
         let document = SignedDocument::from_json(&body)
             .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))?;
         doors
@@ -236,13 +222,14 @@ pub(super) struct RejectBody {
 async fn reject(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let handover = parse_id(&id)?;
-        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let key =
+            required_idempotency(&headers, "reject", &[id.as_bytes(), &body], Repeat::Answer)?;
         let RejectBody { reason } = parse(&body)?;
         doors
             .escrow
@@ -257,12 +244,12 @@ async fn reject(
 async fn accept_read(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let handover = parse_id(&id)?;
-        let key = idempotency(&headers, &[id.as_bytes()], Repeat::Answer)?;
+        let key = idempotency(&headers, "accept-read", &[id.as_bytes()], Repeat::Answer)?;
         doors
             .escrow
             .accept_read(caller.0.clone(), key, handover)
@@ -276,13 +263,14 @@ async fn accept_read(
 async fn dispute(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let handover: HandoverId = parse_id(&id)?;
-        let key = required_idempotency(&headers, &[id.as_bytes(), &body], Repeat::Answer)?;
+        let key =
+            required_idempotency(&headers, "dispute", &[id.as_bytes(), &body], Repeat::Answer)?;
         let request = DepositRequest {
             handover: Some(handover),
             seal: seal(&body)?,
@@ -313,7 +301,7 @@ async fn list(
 async fn show(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, Refusal> {
     let done = async {
         let handover = parse_id(&id)?;

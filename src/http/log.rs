@@ -1,7 +1,7 @@
 //! `/v1/log` for every party and for auditors, `/log` as tlog-tiles for auditors and witnesses.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Doors;
-use super::caller::{Asked, Authenticated};
+use super::caller::Authenticated;
+use super::document::{Asked, Named, parse_id};
 use super::handovers::no_store;
 use super::problem::Refusal;
 use crate::service::{Failure, LogQuery};
@@ -68,35 +69,31 @@ async fn search(
     caller: Authenticated,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Json<Value>, Refusal> {
-    let limit = query.limit.unwrap_or(100) as usize;
-    let entries = doors
+    let (entries, next) = doors
         .escrow
         .search_log(caller.0.clone(), query)
         .await
         .map_err(|failure| caller.refuse(failure))?;
-    let next = (entries.len() >= limit)
-        .then(|| entries.last().map(|entry| entry.index))
-        .flatten();
     Ok(Json(json!({ "entries": entries, "next": next })))
 }
 
 async fn show(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(index): Path<u64>,
+    Named(index): Named,
 ) -> Result<Json<Value>, Refusal> {
-    let entry = doors
-        .escrow
-        .show_entry(caller.0.clone(), index)
-        .await
-        .map_err(|failure| caller.refuse(failure))?;
+    let done = async {
+        let index = parse_id(&index)?;
+        doors.escrow.show_entry(caller.0.clone(), index).await
+    };
+    let entry = done.await.map_err(|failure| caller.refuse(failure))?;
     Ok(Json(json!(entry)))
 }
 
 async fn tile(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(path): Path<String>,
+    Named(path): Named,
 ) -> Result<Response, Refusal> {
     let done = async {
         let path: TilePath = format!("tile/{path}")

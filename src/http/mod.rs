@@ -2,6 +2,7 @@
 
 mod admin;
 mod caller;
+mod document;
 mod floor;
 mod handovers;
 pub mod listen;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
@@ -52,7 +54,6 @@ pub fn api(doors: Doors) -> Router {
         .merge(openapi::router())
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(axum::middleware::from_fn(caller::trace))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
@@ -60,6 +61,8 @@ pub fn api(doors: Doors) -> Router {
             StatusCode::REQUEST_TIMEOUT,
             REQUEST_TIMEOUT,
         ))
+        // Outermost, so that no answer of another layer leaves without a line and a document.
+        .layer(from_fn_with_state(doors.clone(), caller::trace))
         .with_state(doors)
 }
 

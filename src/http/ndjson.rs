@@ -56,8 +56,9 @@ pub(super) fn lines(body: Body) -> impl Stream<Item = (u64, Result<Bytes, Failur
     let state = Lines {
         chunks: body.into_data_stream().boxed(),
         buffer: BytesMut::new(),
+        scanned: 0,
         number: 0,
-        ended: false,
+        end: None,
     };
     stream::unfold(state, |mut state| async move {
         let line = state.next().await?;
@@ -72,38 +73,70 @@ pub(super) fn lines(body: Body) -> impl Stream<Item = (u64, Result<Bytes, Failur
 struct Lines {
     chunks: stream::BoxStream<'static, Result<Bytes, axum::Error>>,
     buffer: BytesMut,
+    /// How much of the buffer is known to hold no line feed.
+    scanned: usize,
     number: u64,
-    ended: bool,
+    end: Option<End>,
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum End {
+    /// As its sender meant it.
+    Whole,
+    /// In the middle, perhaps of a record that would read as another one.
+    BrokenOff,
 }
 
 impl Lines {
     async fn next(&mut self) -> Option<(u64, Result<Bytes, Failure>)> {
         let mut too_long = false;
         loop {
-            if let Some(at) = self.buffer.iter().position(|b| *b == b'\n') {
-                let line = self.buffer.split_to(at + 1).freeze();
-                self.number += 1;
-                return Some((self.number, if too_long { long() } else { Ok(line) }));
+            let fresh = &self.buffer[self.scanned..];
+            if let Some(at) = fresh.iter().position(|b| *b == b'\n') {
+                let line = self.buffer.split_to(self.scanned + at + 1).freeze();
+                self.scanned = 0;
+                too_long |= line.len() > MAX_LINE + 1;
+                return self.numbered(if too_long { long() } else { Ok(line) });
             }
-            if self.buffer.len() > MAX_LINE {
+            self.scanned = self.buffer.len();
+            if self.scanned > MAX_LINE {
                 too_long = true;
                 self.buffer.clear();
+                self.scanned = 0;
             }
-            if self.ended {
-                self.number += 1;
-                let rest = self.buffer.split().freeze();
-                return match (too_long, rest.is_empty()) {
-                    (true, _) => Some((self.number, long())),
-                    (false, true) => None,
-                    (false, false) => Some((self.number, Ok(rest))),
-                };
-            }
-            match self.chunks.next().await {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(_)) | None => self.ended = true,
+            match self.end {
+                None => match self.chunks.next().await {
+                    Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                    Some(Err(_)) => self.end = Some(End::BrokenOff),
+                    None => self.end = Some(End::Whole),
+                },
+                Some(end) => {
+                    let rest = self.buffer.split().freeze();
+                    self.scanned = 0;
+                    self.end = Some(End::Whole);
+                    return match (end, too_long, rest.is_empty()) {
+                        (End::BrokenOff, ..) => self.numbered(broken_off()),
+                        (End::Whole, true, _) => self.numbered(long()),
+                        (End::Whole, false, true) => None,
+                        (End::Whole, false, false) => self.numbered(Ok(rest)),
+                    };
+                }
             }
         }
     }
+
+    fn numbered(&mut self, line: Result<Bytes, Failure>) -> Option<(u64, Result<Bytes, Failure>)> {
+        self.number += 1;
+        Some((self.number, line))
+    }
+}
+
+fn broken_off() -> Result<Bytes, Failure> {
+    Err(Failure::because(
+        Code::MalformedRequest,
+        "the body broke off",
+    ))
 }
 
 fn long() -> Result<Bytes, Failure> {
@@ -118,7 +151,12 @@ mod tests {
     use super::*;
 
     async fn read(chunks: Vec<Vec<u8>>) -> Vec<(u64, Result<Bytes, ()>)> {
-        let chunks = chunks.into_iter().map(Ok::<_, std::io::Error>);
+        read_chunks(chunks.into_iter().map(Ok).collect()).await
+    }
+
+    async fn read_chunks(
+        chunks: Vec<Result<Vec<u8>, std::io::Error>>,
+    ) -> Vec<(u64, Result<Bytes, ()>)> {
         let body = Body::from_stream(stream::iter(chunks));
         let lines: Vec<_> = lines(body).collect().await;
         lines
@@ -144,5 +182,24 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], (1, Err(())));
         assert_eq!(lines[1], (2, Ok(Bytes::from_static(b"z\n"))));
+    }
+    #[tokio::test]
+    async fn a_line_of_the_longest_length_is_read_however_it_comes() {
+        let longest = vec![b'x'; MAX_LINE];
+        let whole = read(vec![[&longest[..], b"\n"].concat()]).await;
+        assert_eq!(whole[0].1.as_ref().unwrap().len(), MAX_LINE + 1);
+        let longer = read(vec![[&longest[..], b"x\n"].concat()]).await;
+        assert_eq!(longer, [(1, Err(()))]);
+        let bytes = longest.chunks(1000).map(<[u8]>::to_vec);
+        let pieces = read(bytes.chain([b"\nz".to_vec()]).collect()).await;
+        assert_eq!(pieces[0].1.as_ref().unwrap().len(), MAX_LINE + 1);
+        assert_eq!(pieces[1], (2, Ok(Bytes::from_static(b"z"))));
+    }
+
+    #[tokio::test]
+    async fn what_stands_before_a_break_is_no_record() {
+        let broken = Err(std::io::Error::other("gone"));
+        let lines = read_chunks(vec![Ok(b"a\n1,2,E19B76".to_vec()), broken]).await;
+        assert_eq!(lines, [(1, Ok(Bytes::from_static(b"a\n"))), (2, Err(()))]);
     }
 }

@@ -1,8 +1,7 @@
 //! `/v1/parties`: operators keep the directory, parties publish their sealing keys.
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
@@ -10,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Doors;
-use super::caller::{Asked, Authenticated, idempotency};
-use super::handovers::{answered, parse, parse_id};
+use super::caller::Authenticated;
+use super::document::{Asked, Document, Named, idempotency, parse, parse_id};
+use super::handovers::answered;
 use super::problem::Refusal;
 use crate::envelope::SignedDocument;
 use crate::service::{Failure, KeyOffer, MpidChange, NewParty, Offered, Repeat};
@@ -66,10 +66,10 @@ async fn add(
     State(doors): State<Doors>,
     caller: Authenticated,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Response, Refusal> {
     let done = async {
-        let key = idempotency(&headers, &[&body], Repeat::Answer)?;
+        let key = idempotency(&headers, "party", &[&body], Repeat::Answer)?;
         let party: NewParty = parse(&body)?;
         let answer = doors.escrow.add_party(caller.0.clone(), key, party).await?;
         Ok((StatusCode::CREATED, answered(answer)).into_response())
@@ -80,23 +80,23 @@ async fn add(
 async fn suspend(
     state: State<Doors>,
     caller: Authenticated,
-    path: Path<String>,
+    name: Named,
 ) -> Result<Json<Value>, Refusal> {
-    set_status(state, caller, path, PartyStatus::Suspended).await
+    set_status(state, caller, name, PartyStatus::Suspended).await
 }
 
 async fn resume(
     state: State<Doors>,
     caller: Authenticated,
-    path: Path<String>,
+    name: Named,
 ) -> Result<Json<Value>, Refusal> {
-    set_status(state, caller, path, PartyStatus::Live).await
+    set_status(state, caller, name, PartyStatus::Live).await
 }
 
 async fn set_status(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
     status: PartyStatus,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
@@ -114,8 +114,8 @@ async fn set_status(
 async fn add_mpid(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
-    body: Bytes,
+    Named(id): Named,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let change: MpidChange = parse(&body)?;
@@ -130,8 +130,8 @@ async fn add_mpid(
 async fn end_mpid(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
-    body: Bytes,
+    Named(id): Named,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let change: MpidChange = parse(&body)?;
@@ -159,7 +159,7 @@ pub(super) struct KeyOfferBody {
 async fn offer_key(
     State(doors): State<Doors>,
     caller: Authenticated,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Response, Refusal> {
     let done = async {
         let body: KeyOfferBody = parse(&body)?;
@@ -185,7 +185,7 @@ async fn offer_key(
 async fn retire_key(
     State(doors): State<Doors>,
     caller: Authenticated,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let document = document(&parse(&body)?)?;
@@ -204,7 +204,7 @@ fn document(value: &Value) -> Result<SignedDocument, Failure> {
 async fn sealing_keys(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Json<Value>, Refusal> {
     let keys = doors
         .escrow

@@ -28,6 +28,10 @@ pub(super) struct Problem {
     instance: String,
 }
 
+/// With which code an answer refuses: for whoever counts refusals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused(pub(super) Code);
+
 /// A failure on its way out, with the id of the request that met it.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -37,6 +41,13 @@ pub(super) struct Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        self.answer(None)
+    }
+}
+
+impl Refusal {
+    /// The document, with another status than the code's where HTTP has one for the occasion.
+    fn answer(self, instead: Option<StatusCode>) -> Response {
         let (status, code, detail) = match self.failure {
             Failure::Refused { code, detail } => (status(code), code, detail),
             // Neither says why: the reason is in the log line with this request id.
@@ -49,6 +60,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::INTERNAL_SERVER_ERROR, Code::Unavailable, None)
             }
         };
+        let status = instead.unwrap_or(status);
         metrics::counter!("cos_escrow_refusals_total", "code" => code.as_str()).increment(1);
         let problem = Problem {
             kind: format!("urn:cos-escrow:problem:{}", code.as_str().replace('_', "-")),
@@ -64,12 +76,16 @@ impl IntoResponse for Refusal {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if matches!(
-            status,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
-        ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let retry_after = match status {
+            // The quota is counted by the minute.
+            StatusCode::TOO_MANY_REQUESTS => Some("60"),
+            StatusCode::SERVICE_UNAVAILABLE => Some("5"),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
+        response.extensions_mut().insert(Refused(code));
         response
     }
 }
@@ -145,9 +161,16 @@ pub(super) async fn no_such_method(
         failure: Failure::because(Code::MalformedRequest, "no such method here"),
         request_id: request_id.0.0,
     };
-    let mut response = refusal.into_response();
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
+    refusal.answer(Some(StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// Answers for a request that took too long: it may or may not have been done.
+pub(super) fn took_too_long(request_id: String) -> Response {
+    let refusal = Refusal {
+        failure: Failure::refused(Code::Unavailable),
+        request_id,
+    };
+    refusal.answer(Some(StatusCode::REQUEST_TIMEOUT))
 }
 
 /// Answers for a handler that panicked: one request ends, the service does not.

@@ -1,21 +1,22 @@
 //! `/v1/supply-points`: look-ups, what a supplier says of its meter, and getting one's own keys back.
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{Json, Response};
 use axum::routing::{get, post, put};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Doors;
-use super::caller::{Asked, Authenticated, required_idempotency};
-use super::handovers::{answered, parse, recovered};
+use super::caller::Authenticated;
+use super::document::{Asked, Document, Named, parse, parse_supply_point, required_idempotency};
+use super::handovers::{answered, recovered};
 use super::ndjson;
 use super::problem::Refusal;
-use crate::service::{Failure, LookupRequest, MeterStatement, ReleaseRequest, Repeat};
-use crate::types::{Code, InvalidSupplyPoint, SupplyPoint};
+use crate::identity::Kind;
+use crate::service::{LookupRequest, MeterStatement, ReleaseRequest, Repeat};
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()
@@ -34,25 +35,15 @@ pub(super) struct Purpose {
     purpose: Option<String>,
 }
 
-/// A supply point from a path; check 4 tells a wrong digit from another form.
-fn supply_point(text: &str) -> Result<SupplyPoint, Failure> {
-    text.parse().map_err(|error| {
-        Failure::refused(match error {
-            InvalidSupplyPoint::Form => Code::MalformedSupplyPoint,
-            InvalidSupplyPoint::CheckDigit => Code::CheckDigit,
-        })
-    })
-}
-
 async fn look_up(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(mpxn): Path<String>,
+    Named(mpxn): Named,
     Asked(asked): Asked<Purpose>,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
         let request = LookupRequest {
-            supply_point: supply_point(&mpxn)?,
+            supply_point: parse_supply_point(&mpxn)?,
             purpose: asked.purpose,
         };
         doors.escrow.look_up(caller.0.clone(), request).await
@@ -62,26 +53,44 @@ async fn look_up(
         .map_err(|failure| caller.refuse(failure))
 }
 
+/// A question as a line has it: its supply point may have a wrong digit.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LookupLine {
+    supply_point: String,
+    purpose: Option<String>,
+}
+
 /// One question a line, one answer a line, in order.
-async fn look_up_many(State(doors): State<Doors>, caller: Authenticated, body: Body) -> Response {
-    ndjson::answer(body, move |line| {
+async fn look_up_many(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let party = caller.0.require(Kind::Party);
+    party.map_err(|failure| caller.refuse(failure))?;
+    Ok(ndjson::answer(body, move |line| {
         let (doors, caller) = (doors.clone(), caller.0.clone());
         async move {
-            let request: LookupRequest = parse(&line)?;
+            let line: LookupLine = parse(&line)?;
+            let request = LookupRequest {
+                supply_point: parse_supply_point(&line.supply_point)?,
+                purpose: line.purpose,
+            };
             let answer = doors.escrow.look_up(caller, request).await?;
             Ok(answered(answer).0)
         }
-    })
+    }))
 }
 
 async fn put_meter(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(mpxn): Path<String>,
-    body: Bytes,
+    Named(mpxn): Named,
+    Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
     let done = async {
-        let supply_point = supply_point(&mpxn)?;
+        let supply_point = parse_supply_point(&mpxn)?;
         let statement: MeterStatement = parse(&body)?;
         doors
             .escrow
@@ -94,8 +103,8 @@ async fn put_meter(
 }
 
 /// A meter statement with the supply point that it is about.
-#[derive(Deserialize, utoipa::ToSchema)]
-pub(super) struct MeterLine {
+#[derive(Deserialize)]
+struct MeterLine {
     /// About which supply point.
     supply_point: String,
     #[serde(flatten)]
@@ -103,33 +112,43 @@ pub(super) struct MeterLine {
 }
 
 /// One statement a line, one answer a line, in order.
-async fn put_meters(State(doors): State<Doors>, caller: Authenticated, body: Body) -> Response {
-    ndjson::answer(body, move |line| {
+async fn put_meters(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let party = caller.0.require(Kind::Party);
+    party.map_err(|failure| caller.refuse(failure))?;
+    Ok(ndjson::answer(body, move |line| {
         let (doors, caller) = (doors.clone(), caller.0.clone());
         async move {
             let line: MeterLine = parse(&line)?;
-            let supply_point = supply_point(&line.supply_point)?;
-            let statement = serde_json::from_value(Value::Object(line.statement))
-                .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))?;
+            let supply_point = parse_supply_point(&line.supply_point)?;
+            let statement = Value::Object(line.statement).to_string();
             let answer = doors
                 .escrow
-                .put_meter(caller, supply_point, statement)
+                .put_meter(caller, supply_point, parse(statement.as_bytes())?)
                 .await?;
-            Ok(json!(answered(answer).0))
+            Ok(answered(answer).0)
         }
-    })
+    }))
 }
 
 async fn recover(
     State(doors): State<Doors>,
     caller: Authenticated,
-    Path(mpxn): Path<String>,
+    Named(mpxn): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Response, Refusal> {
     let done = async {
-        let supply_point = supply_point(&mpxn)?;
-        let key = required_idempotency(&headers, &[mpxn.as_bytes(), &body], Repeat::Decide)?;
+        let supply_point = parse_supply_point(&mpxn)?;
+        let key = required_idempotency(
+            &headers,
+            "recover",
+            &[mpxn.as_bytes(), &body],
+            Repeat::Decide,
+        )?;
         let request: ReleaseRequest = parse(&body)?;
         doors
             .escrow

@@ -1,4 +1,6 @@
+use super::Escrow;
 use crate::identity::{Identity, Kind};
+use crate::store::Directory;
 use crate::types::{Code, Digest, PartyId};
 
 /// Who asks, as the connection proved it.
@@ -25,6 +27,29 @@ impl Caller {
             Ok(())
         } else {
             Err(Failure::refused(Code::WrongRole))
+        }
+    }
+}
+
+impl Caller {
+    /// Check 2: a party that is suspended, or takes no part, does nothing.
+    pub(super) fn check_live(&self, directory: &Directory) -> Result<(), Failure> {
+        let party = &self.identity.id;
+        match directory.party(party) {
+            _ if self.identity.kind != Kind::Party => Ok(()),
+            Some(_) if directory.is_live(party) => Ok(()),
+            Some(_) => Err(Failure::refused(Code::PartySuspended)),
+            None => Err(Failure::refused(Code::PartyUnknown)),
+        }
+    }
+}
+
+impl Escrow {
+    /// Refuses a caller that may not act at all. Whatever is written checks it again inside its transaction.
+    pub async fn admit(&self, caller: &Caller) -> Result<(), Failure> {
+        match caller.identity.kind {
+            Kind::Party => caller.check_live(&*self.shared.store.directory().await?),
+            _ => Ok(()),
         }
     }
 }
@@ -67,6 +92,8 @@ impl From<crate::store::StoreError> for Failure {
     fn from(error: crate::store::StoreError) -> Self {
         use crate::store::StoreError;
         match error {
+            // It would fail the same way again.
+            error if error.is_of_one_request() => Self::Broken(error.to_string()),
             StoreError::Corrupt { .. } | StoreError::Schema(_) => Self::Broken(error.to_string()),
             StoreError::Database(_) | StoreError::HeadMoved | StoreError::File(_) => {
                 Self::Unavailable(error.to_string())

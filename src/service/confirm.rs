@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::ledger::{Act, Ledger};
-use super::sequencer::{Answer, Command, Idempotency, Verdict};
+use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, Escrow, Failure};
 use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
@@ -22,6 +22,9 @@ impl Escrow {
         document: SignedDocument,
     ) -> Result<Answer, Failure> {
         let party = caller.party()?.clone();
+        if self.is_remembered(&caller, &idempotency).await? {
+            return self.submit(caller, Some(idempotency), Remembered).await;
+        }
         let confirmation: Confirmation = self.verified(&party, &document)?;
         if confirmation.handover != handover
             || confirmation.party != Recipient::Party(party.clone())
@@ -116,7 +119,7 @@ impl Command for Confirm {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let Confirmation {
             outcome,
             generation,
@@ -238,7 +241,7 @@ impl Command for Reject {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let handover = match gained(caller, ledger, &self.supply_point, self.handover) {
             Ok(handover) => handover,
             Err(refusal) => return refusal,

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
-use super::sequencer::{Answer, Command, Idempotency, Verdict};
+use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, Escrow, Failure, SealServer};
 use crate::envelope::SignedDocument;
 use crate::envelope::package::Package;
@@ -15,7 +15,7 @@ use crate::envelope::statement::DepositAttestation;
 use crate::envelope::{
     Body, Context, Dek, Envelope, Header, Kek, OpenError, Recipient, Stanza, WrapContext,
 };
-use crate::handover::{Admission, Event, Why};
+use crate::handover::{Admission, Event, State, Why};
 use crate::policy::DepositFacts;
 use crate::store::{Attribution, Handover, Held, Needs, Origin, StoredEnvelope};
 use crate::types::{
@@ -50,29 +50,62 @@ impl Escrow {
     pub async fn deposit(
         &self,
         caller: Caller,
-        idempotency: Option<Idempotency>,
+        idempotency: Idempotency,
         request: DepositRequest,
     ) -> Result<Answer, Failure> {
-        let party = caller.party()?.clone();
+        if self.is_remembered(&caller, &idempotency).await? {
+            return self.submit(caller, Some(idempotency), Remembered).await;
+        }
+        let command = self.prepared_deposit(&caller, request).await?;
+        self.submit_within_quota(caller, Some(idempotency), command)
+            .await
+    }
+
+    /// Verifies and opens what is deposited, outside the transaction. What fails here counts towards the quota.
+    pub(super) async fn prepared_deposit(
+        &self,
+        caller: &Caller,
+        request: DepositRequest,
+    ) -> Result<Deposit, Failure> {
+        let party = caller.party()?;
+        let now = self.shared.clock.now();
+        self.within_quota(party, now)?;
+        let prepared = self.prepare_deposit(party, request).await;
+        if let Err(failure) = &prepared {
+            self.shared.quota.charge(party, failure, now);
+        }
+        prepared
+    }
+
+    async fn prepare_deposit(
+        &self,
+        party: &PartyId,
+        request: DepositRequest,
+    ) -> Result<Deposit, Failure> {
         let directory = self.shared.store.directory().await?;
         let prepared = match request.seal {
+            Seal::Client(envelopes) if envelopes.len() > MAX_ENVELOPES => {
+                return Err(Failure::because(
+                    Code::EnvelopeMismatch,
+                    "a deposit has one envelope per component",
+                ));
+            }
             Seal::Client(envelopes) => envelopes
                 .iter()
-                .map(|bytes| self.received(&party, &directory, bytes))
+                .map(|bytes| self.received(party, &directory, bytes))
                 .collect::<Result<Vec<_>, _>>()?,
             Seal::Server {
                 package,
                 read,
                 attestation,
-            } => self.sealed_here(&party, (&package, read.as_ref()), attestation.as_deref())?,
+            } => self.sealed_here(party, (&package, read.as_ref()), attestation.as_deref())?,
         };
         let supply_point = one_subject(&prepared)?;
-        let command = Deposit {
+        Ok(Deposit {
             handover: request.handover,
             supply_point,
             prepared,
-        };
-        self.submit(caller, idempotency, command).await
+        })
     }
 
     /// An envelope that the depositor sealed: whose it is, whether it opens, for whom else it is sealed.
@@ -227,6 +260,9 @@ fn one_subject(prepared: &[Prepared]) -> Result<SupplyPoint, Failure> {
         if header.component == first.component {
             return mismatch("a deposit has one envelope per component");
         }
+        if header.envelope_id == first.envelope_id {
+            return Err(Failure::refused(Code::EnvelopeReused));
+        }
         if header.supply_point != first.supply_point || header.meter_serial != first.meter_serial {
             return mismatch("the envelopes of a deposit are for one meter");
         }
@@ -244,9 +280,10 @@ struct Prepared {
     attribution: Attribution,
 }
 
-struct Deposit {
+/// A deposit that is verified, and waits for its transaction.
+pub(super) struct Deposit {
     handover: Option<HandoverId>,
-    supply_point: SupplyPoint,
+    pub(super) supply_point: SupplyPoint,
     prepared: Vec<Prepared>,
 }
 
@@ -259,7 +296,7 @@ impl Command for Deposit {
             .extend(ids.map(|prepared| prepared.body.header().envelope_id));
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = caller.identity.id.clone();
         let handover = match self.handover_for(&party, ledger) {
             Ok(handover) => handover,
@@ -270,7 +307,7 @@ impl Command for Deposit {
         }
         let mut stored = Vec::new();
         let mut entry = None;
-        for prepared in std::mem::take(&mut self.prepared) {
+        for prepared in &self.prepared {
             let (view, index) = store(prepared, handover.as_ref(), caller, ledger);
             stored.push(view);
             entry = Some(index);
@@ -292,6 +329,15 @@ impl Command for Deposit {
 }
 
 impl Deposit {
+    /// Whether it is a closing read with its commitment, and nothing else.
+    pub(super) fn is_one_read(&self) -> bool {
+        let [only] = self.prepared.as_slice() else {
+            return false;
+        };
+        let header = only.body.header();
+        header.component == Component::Read && header.read_commitment.is_some()
+    }
+
     /// The handover that was named, if the depositor has a part in it.
     fn handover_for(&self, party: &PartyId, ledger: &Ledger<'_>) -> Result<Option<Handover>, Code> {
         let Some(id) = self.handover else {
@@ -312,6 +358,12 @@ impl Deposit {
         ledger: &Ledger<'_>,
     ) -> Result<(), Code> {
         let point = ledger.point(&self.supply_point);
+        // Once the grace is over, what the losing supplier says of the meter is of no use to anybody.
+        let over =
+            |h: &Handover| h.state == State::Closed && h.losing_party.as_ref() == Some(party);
+        if handover.is_some_and(over) {
+            return Err(Code::WrongState);
+        }
         for prepared in &self.prepared {
             let header = prepared.body.header();
             if ledger.facts.known_envelopes.contains(&header.envelope_id) {
@@ -346,18 +398,15 @@ impl Deposit {
                 .shows("policy", ledger.rules.policy.digest().to_string())
                 .hides("handover", json!(self.handover)),
         );
-        // An outsider learns nothing about whose supply point it is.
-        let shown = match code {
-            Code::DepositorNotAllowed if self.handover.is_some() => Code::NotFound,
-            code => code,
-        };
-        Verdict::Refused(Failure::refused(shown))
+        // An outsider learns nothing: a handover that it has no part in is not found, and without one the answer is
+        // the same whoever supplies.
+        Verdict::Refused(Failure::refused(code))
     }
 }
 
 /// Gives an envelope its generation, wraps its key under it, and records it.
 fn store(
-    prepared: Prepared,
+    prepared: &Prepared,
     handover: Option<&Handover>,
     caller: &Caller,
     ledger: &mut Ledger<'_>,
@@ -409,13 +458,13 @@ fn store(
         ledger.random,
     );
     let record = Kek::of_record(&prepared.key);
-    for (recipient, key, stanza) in prepared.stanzas {
-        let context = stanza_context(envelope.id, &recipient, &key);
-        let sealed = record.seal_at_rest(&context, &stanza, ledger.random);
+    for (recipient, key, stanza) in &prepared.stanzas {
+        let context = stanza_context(envelope.id, recipient, key);
+        let sealed = record.seal_at_rest(&context, stanza, ledger.random);
         ledger
             .changes
             .stanzas
-            .push((envelope.id, recipient, key, sealed));
+            .push((envelope.id, recipient.clone(), *key, sealed));
     }
     let index = ledger.append(
         Act::of("package.deposited", caller)
@@ -511,3 +560,6 @@ impl StoredEnvelope {
         }
     }
 }
+
+/// One envelope per component: what is more is not worth opening.
+const MAX_ENVELOPES: usize = 2;

@@ -100,7 +100,7 @@ impl Command for Rewrap {
         needs.supply_points.extend(points);
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut count = 0_u64;
         for (envelope, wrapped) in &self.rewrapped {
             let known = &ledger.point(&envelope.supply_point).envelopes;
@@ -133,7 +133,7 @@ struct Note {
 impl Command for Note {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let entry = ledger.append(Act::of(self.kind, caller).shows("epoch", self.epoch));
         Verdict::Done {
             answer: Value::Null,

@@ -74,13 +74,14 @@ impl Escrow {
         Ok(hashes.iter().map(ToString::to_string).collect())
     }
 
-    /// Entries that match, newest first. The search itself is an entry.
+    /// Entries that match, newest first, and where the next page begins. The search itself is an entry.
     pub async fn search_log(
         &self,
         caller: Caller,
         query: LogQuery,
-    ) -> Result<Vec<EntryView>, Failure> {
+    ) -> Result<(Vec<EntryView>, Option<u64>), Failure> {
         caller.require(Kind::Auditor)?;
+        let limit = query.limit.unwrap_or(100).clamp(1, MAX_PAGE);
         let custody = &self.shared.custody;
         let filter = EntryFilter {
             party: query.actor.clone(),
@@ -94,12 +95,15 @@ impl Escrow {
             until_at: query.until,
             page: Page {
                 after: query.before,
-                limit: query.limit.unwrap_or(100).clamp(1, MAX_PAGE),
+                limit,
             },
         };
         let entries = self.shared.store.search(&filter).await?;
         self.submit(caller, None, Searched { query }).await?;
-        self.shared.views(&entries).await
+        let next = (entries.len() == limit as usize)
+            .then(|| entries.last().map(|entry| entry.index))
+            .flatten();
+        Ok((self.shared.views(&entries).await?, next))
     }
 
     /// One entry with what it hides. Opening it is an entry.
@@ -128,14 +132,19 @@ impl Escrow {
 
     /// Writes the refusals that were only counted, for minutes that are over.
     pub async fn write_summaries(&self) -> Result<(), Failure> {
-        let finished = self.shared.quota.take_finished(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let finished = self.shared.quota.take_finished(now);
         if finished.is_empty() {
             return Ok(());
         }
-        let command = Summaries { finished };
-        self.submit(Caller::service(), None, command)
-            .await
-            .map(drop)
+        let command = Summaries {
+            finished: finished.clone(),
+        };
+        let written = self.submit(Caller::service(), None, command).await;
+        if written.is_err() {
+            self.shared.quota.put_back(finished, now);
+        }
+        written.map(drop)
     }
 
     /// Makes the first entry of an empty log.
@@ -251,7 +260,7 @@ struct Genesis {
 impl Command for Genesis {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         if ledger.facts.head.size > 0 {
             return Verdict::Done {
                 answer: Value::Null,
@@ -264,7 +273,7 @@ impl Command for Genesis {
                     .shows("origin", self.origin.as_str())
                     .shows("log_key", self.log_key.as_str())
                     .shows("policy", self.policy.to_string())
-                    .shows("sealing_keys", std::mem::take(&mut self.sealing_keys)),
+                    .shows("sealing_keys", self.sealing_keys.clone()),
             ),
         )
     }
@@ -280,7 +289,7 @@ pub(super) struct RulesChanged {
 impl Command for RulesChanged {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         done(
             ledger.append(
                 Act::of("policy.changed", caller)
@@ -299,7 +308,7 @@ struct Searched {
 impl Command for Searched {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let query = &self.query;
         let filter = json!({
             "actor": query.actor, "supply_point": query.supply_point, "kind": query.kind,
@@ -317,7 +326,7 @@ struct Opened {
 impl Command for Opened {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         done(ledger.append(Act::of("log.opened", caller).hides("index", self.index)))
     }
 }
@@ -329,7 +338,7 @@ struct Summaries {
 impl Command for Summaries {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut last = None;
         for summary in &self.finished {
             last = Some(

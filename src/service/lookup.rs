@@ -27,7 +27,7 @@ pub struct LookupRequest {
 impl Escrow {
     /// Answers a question about a supply point; the question is an entry.
     pub async fn look_up(&self, caller: Caller, request: LookupRequest) -> Result<Answer, Failure> {
-        let party = caller.party()?.clone();
+        caller.party()?;
         let stated = request.purpose.as_deref().unwrap_or_default();
         if stated.len() > MAX_PURPOSE {
             return Err(Failure::because(
@@ -35,19 +35,8 @@ impl Escrow {
                 "`purpose` has at most 200 bytes",
             ));
         }
-        let now = self.shared.clock.now();
-        let limit = self.terms().refusals_per_minute;
-        if self.shared.quota.exhausted(party.as_str(), limit, now) {
-            self.shared
-                .quota
-                .count(party.as_str(), Code::RateLimited, now);
-            return Err(Failure::refused(Code::RateLimited));
-        }
-        let settled = self.submit(caller, None, LookUp { request }).await;
-        if matches!(settled, Err(Failure::Refused { .. })) {
-            self.shared.quota.spend(party.as_str(), now);
-        }
-        settled
+        self.submit_within_quota(caller, None, LookUp { request })
+            .await
     }
 }
 
@@ -62,7 +51,7 @@ impl Command for LookUp {
             .insert(self.request.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = &caller.identity.id;
         let facts = self.facts(caller, ledger);
         let decision = ledger.rules.policy.decide_lookup(&facts);

@@ -65,7 +65,7 @@ impl Command for PutMeter {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = &caller.identity.id;
         if ledger
             .registered_party(&self.supply_point, ledger.now)

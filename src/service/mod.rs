@@ -26,6 +26,8 @@ mod retire;
 mod sealing_key;
 mod sequencer;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -181,6 +183,24 @@ impl Escrow {
     /// The database, for health checks and backups.
     pub fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Whether something was answered under this idempotency key: then nothing has to be prepared. A repetition is not
+    /// refused for what has changed since, such as the time.
+    async fn is_remembered(
+        &self,
+        caller: &Caller,
+        idempotency: &Idempotency,
+    ) -> Result<bool, Failure> {
+        let key = (caller.identity.id.clone(), idempotency.key.clone());
+        let wanted = key.clone();
+        let facts = self
+            .shared
+            .facts(|needs| {
+                needs.idempotency.insert(wanted);
+            })
+            .await?;
+        Ok(facts.idempotency.contains_key(&key))
     }
 
     /// Submits a command that cannot become stale.

@@ -51,7 +51,7 @@ impl Command for Mark {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let known = &ledger.point(&self.supply_point).handovers;
         let handover = known.iter().find(|h| h.id == self.handover).cloned();
         let late = handover.and_then(|handover| {

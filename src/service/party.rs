@@ -45,6 +45,12 @@ impl Escrow {
         party: NewParty,
     ) -> Result<Answer, Failure> {
         caller.require(Kind::Operator)?;
+        if RESERVED.contains(&party.id.as_str()) {
+            return Err(Failure::because(
+                Code::MalformedRequest,
+                "this id has a meaning of its own in paths",
+            ));
+        }
         if party.name.is_empty() || party.name.len() > MAX_NAME {
             return Err(Failure::because(
                 Code::MalformedRequest,
@@ -131,7 +137,7 @@ struct AddParty {
 impl Command for AddParty {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let NewParty { id, name } = &self.party;
         if let Some(known) = ledger.facts.directory.party(id) {
             if known.name == *name {
@@ -166,7 +172,7 @@ struct SetStatus {
 impl Command for SetStatus {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let Some(known) = ledger.facts.directory.party(&self.party).cloned() else {
             return Verdict::Refused(Failure::refused(Code::PartyUnknown));
         };
@@ -191,26 +197,28 @@ struct AddMpid {
 impl Command for AddMpid {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let MpidChange { mpid, role, at } = self.change;
         let directory = &ledger.facts.directory;
         if directory.party(&self.party).is_none() {
             return Verdict::Refused(Failure::refused(Code::PartyUnknown));
         }
-        match directory.holder(mpid, role, at) {
-            Some(holder) if *holder == self.party => {
-                return Verdict::Done {
-                    answer: json!({ "party": self.party, "mpid": mpid, "role": role }),
-                    entry: None,
-                };
-            }
-            Some(_) => {
-                return Verdict::Refused(Failure::because(
-                    Code::WrongState,
-                    "another party holds this MPID at that time",
-                ));
-            }
-            None => {}
+        if directory.holder(mpid, role, at) == Some(&self.party) {
+            return Verdict::Done {
+                answer: json!({ "party": self.party, "mpid": mpid, "role": role }),
+                entry: None,
+            };
+        }
+        // INVARIANT: at no instant does an MPID belong to two parties, or it would be chance who gets packages.
+        let taken = directory.mpids.iter().any(|held| {
+            let ended = held.until_at.is_some_and(|until| until <= at);
+            held.mpid == mpid && held.role == role && !ended
+        });
+        if taken {
+            return Verdict::Refused(Failure::because(
+                Code::WrongState,
+                "the MPID is held at that time or later",
+            ));
         }
         let held = PartyMpid {
             mpid,
@@ -232,7 +240,7 @@ struct EndMpid {
 impl Command for EndMpid {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let MpidChange { mpid, role, at } = self.change;
         let open = ledger.facts.directory.mpids.iter().find(|held| {
             held.mpid == mpid
@@ -293,5 +301,7 @@ fn put_mpid(ledger: &mut Ledger<'_>, held: PartyMpid, act: Act<'_>) -> Verdict {
     }
 }
 
+/// What stands for the caller, and for the service, where the id of a party may stand.
+const RESERVED: &[&str] = &["me", "escrow"];
 /// Bytes of a party's name.
 const MAX_NAME: usize = 200;

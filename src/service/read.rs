@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::confirm::gained;
+use super::deposit::Deposit;
 use super::ledger::{Act, Ledger};
-use super::sequencer::{Answer, Command, Idempotency, Verdict};
-use super::{Caller, DepositRequest, Escrow, Failure, Repeat};
+use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
+use super::{Caller, DepositRequest, Escrow, Failure};
 use crate::handover::Event;
 use crate::store::{Handover, Needs, Origin, ReadState};
 use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
@@ -22,7 +23,7 @@ impl Escrow {
             .await
     }
 
-    /// Disputes the losing supplier's read with another one, which is deposited first.
+    /// Disputes the losing supplier's read with another one, which is deposited with the dispute or not at all.
     pub async fn dispute(
         &self,
         caller: Caller,
@@ -30,13 +31,22 @@ impl Escrow {
         handover: HandoverId,
         read: DepositRequest,
     ) -> Result<Answer, Failure> {
-        let own = Idempotency {
-            key: format!("{}.read", idempotency.key),
-            request: idempotency.request,
-            repeat: Repeat::Answer,
+        if self.is_remembered(&caller, &idempotency).await? {
+            return self.submit(caller, Some(idempotency), Remembered).await;
+        }
+        let deposit = self.prepared_deposit(&caller, read).await?;
+        if !deposit.is_one_read() {
+            return Err(Failure::because(
+                Code::EnvelopeMismatch,
+                "a dispute brings a closing read with its commitment, and nothing else",
+            ));
+        }
+        let settle = SettleRead {
+            supply_point: deposit.supply_point.clone(),
+            handover,
+            word: Word::Dispute,
         };
-        self.deposit(caller.clone(), Some(own), read).await?;
-        self.settle_read(caller, Some(idempotency), handover, Word::Dispute)
+        self.submit_within_quota(caller, Some(idempotency), Dispute { deposit, settle })
             .await
     }
 
@@ -63,6 +73,36 @@ enum Word {
     Dispute,
 }
 
+struct Dispute {
+    deposit: Deposit,
+    settle: SettleRead,
+}
+
+impl Command for Dispute {
+    fn needs(&self, needs: &mut Needs) {
+        self.deposit.needs(needs);
+    }
+
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let SettleRead {
+            supply_point,
+            handover,
+            ..
+        } = &self.settle;
+        if let Err(refusal) = gained(caller, ledger, supply_point, *handover) {
+            return refusal;
+        }
+        // Without another read there is nothing to dispute, and nothing that could be accepted in the end.
+        if self.settle.commitment(Origin::Losing, ledger).is_none() {
+            return no_read();
+        }
+        match self.deposit.decide(caller, ledger) {
+            Verdict::Done { .. } => self.settle.decide(caller, ledger),
+            refused => refused,
+        }
+    }
+}
+
 struct SettleRead {
     supply_point: SupplyPoint,
     handover: HandoverId,
@@ -74,7 +114,7 @@ impl Command for SettleRead {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let handover = match gained(caller, ledger, &self.supply_point, self.handover) {
             Ok(handover) => handover,
             Err(refusal) => return refusal,
@@ -84,10 +124,7 @@ impl Command for SettleRead {
             Word::Dispute => Origin::GainingRead,
         };
         let Some(commitment) = self.commitment(origin, ledger) else {
-            return Verdict::Refused(Failure::because(
-                Code::NoPackage,
-                "no such read has been deposited with a commitment",
-            ));
+            return no_read();
         };
         let (kind, read, event) = match self.word {
             Word::Accept => (
@@ -108,9 +145,12 @@ impl Command for SettleRead {
                 .hides("handover", handover.id.to_string()),
         );
         // A dispute before the release may hold the credentials; a later one blocks nothing.
-        let holds = ledger.rules.terms.dispute_holds_credentials;
+        let moves = match self.word {
+            Word::Accept => true,
+            Word::Dispute => ledger.rules.terms.dispute_holds_credentials,
+        };
         let state = match crate::handover::next(handover.state, event) {
-            Ok(state) if holds => state,
+            Ok(state) if moves => state,
             _ => handover.state,
         };
         let answer = json!({
@@ -128,6 +168,13 @@ impl Command for SettleRead {
             entry: Some(entry),
         }
     }
+}
+
+fn no_read() -> Verdict {
+    Verdict::Refused(Failure::because(
+        Code::NoPackage,
+        "no such read has been deposited with a commitment",
+    ))
 }
 
 impl SettleRead {

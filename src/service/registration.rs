@@ -72,17 +72,21 @@ impl Command for Record {
     fn needs(&self, needs: &mut Needs) {
         for event in &self.events {
             needs.supply_points.insert(event.supply_point.clone());
+            needs.registrations.insert(event.registration_id.clone());
             needs
                 .registration_events
                 .insert((event.source.clone(), event.event_id.clone()));
         }
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut words = Vec::new();
         let mut last = None;
+        let mut heard = false;
         for event in &self.events {
-            words.push(match record(event, caller, ledger) {
+            let recorded = record(event, caller, ledger);
+            heard |= recorded.is_ok();
+            words.push(match recorded {
                 Ok(Some(entry)) => {
                     last = Some(entry);
                     json!("recorded")
@@ -91,9 +95,11 @@ impl Command for Record {
                 Err(code) => json!(code.as_str()),
             });
         }
-        // A feed that only repeats itself is not silent; but without an entry nothing is written.
-        ledger.changes.head.feed_at = ledger.now;
-        ledger.facts.head.feed_at = ledger.now;
+        // A feed that only repeats itself is not silent; one that only contradicts what is known says nothing.
+        if heard {
+            ledger.changes.head.feed_at = ledger.now;
+            ledger.facts.head.feed_at = ledger.now;
+        }
         Verdict::Done {
             answer: json!(words),
             entry: last,
@@ -111,6 +117,10 @@ fn record(
     if ledger.facts.known_events.contains(&seen) {
         return Ok(None);
     }
+    let elsewhere = ledger.facts.registered_at.get(&event.registration_id);
+    if elsewhere.is_some_and(|known| *known != event.supply_point) {
+        return Err(Code::RegistrationConflict);
+    }
     let known = ledger
         .point(&event.supply_point)
         .registrations
@@ -120,6 +130,10 @@ fn record(
         return Ok(None);
     };
     ledger.facts.known_events.insert(seen.clone());
+    ledger
+        .facts
+        .registered_at
+        .insert(event.registration_id.clone(), event.supply_point.clone());
     ledger.changes.registration_events.push(seen);
     let registrations = &mut ledger.point_mut(&event.supply_point).registrations;
     registrations.retain(|r| r.registration_id != registration.registration_id);
@@ -178,6 +192,10 @@ fn settled(mut handover: Handover, registration: &Registration, ledger: &Ledger<
         deposited_before(&mut handover, ledger);
     }
     handover.erroneous_return = registration.erroneous_return;
+    // The supplier may have joined, or taken the MPID over, since the handover was opened.
+    if let Some(gaining) = holder(&ledger.facts.directory, registration, ledger.now) {
+        handover.gaining_party = Some(gaining.clone());
+    }
     handover
 }
 

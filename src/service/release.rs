@@ -79,20 +79,11 @@ impl Escrow {
         let now = self.shared.clock.now();
         self.within_quota(&party, now)?;
         self.shared.decoy()?;
-        let refused = self.submit(caller, None, NothingThere { handover }).await;
-        self.shared.quota.spend(party.as_str(), now);
-        refused.and(Err(Failure::refused(Code::NotFound)))
-    }
-
-    /// Refuses a party that was refused too often this minute.
-    fn within_quota(&self, party: &PartyId, now: Timestamp) -> Result<(), Failure> {
-        let limit = self.shared.rules.load().terms.refusals_per_minute;
-        let quota = &self.shared.quota;
-        if quota.exhausted(party.as_str(), limit, now) {
-            quota.count(party.as_str(), Code::RateLimited, now);
-            return Err(Failure::refused(Code::RateLimited));
-        }
-        Ok(())
+        let Err(failure) = self.submit(caller, None, NothingThere { handover }).await else {
+            return Err(Failure::Broken("a refusal that was none".to_owned()));
+        };
+        self.shared.quota.charge(&party, &failure, now);
+        Err(failure)
     }
 
     /// Gives a registered supplier the keys of its own meter back.
@@ -153,9 +144,7 @@ impl Escrow {
                     });
                 }
                 Err(failure) => {
-                    if let Failure::Refused { .. } = failure {
-                        self.shared.quota.spend(party.as_str(), now);
-                    }
+                    self.shared.quota.charge(&party, &failure, now);
                     return Err(failure);
                 }
             }
@@ -322,7 +311,7 @@ struct NothingThere {
 impl Command for NothingThere {
     fn needs(&self, _: &mut Needs) {}
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         ledger.append(
             Act::of("release.refused", caller)
                 .refused(Code::NotFound)
@@ -344,7 +333,7 @@ impl Command for Hand {
         needs.supply_points.insert(self.ask.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = caller.identity.id.clone();
         let rules = ledger.rules;
         let assessed = self
@@ -356,7 +345,7 @@ impl Command for Hand {
         else {
             return self.refuse(&decision, assessed.involved, caller, ledger);
         };
-        let Some(prepared) = self.prepared.take() else {
+        let Some(prepared) = &self.prepared else {
             return Verdict::Stale;
         };
         let same = prepared.key_id == key.key_id
@@ -391,8 +380,8 @@ impl Command for Hand {
             .about(&self.ask.supply_point)
             .shows("policies", json!(decision.policies))
             .shows("policy", rules.policy.digest().to_string());
-        let entry = ledger
-            .append(describe(act, &assessed, &prepared).shows("release", release.to_string()));
+        let entry =
+            ledger.append(describe(act, &assessed, prepared).shows("release", release.to_string()));
         let grant = known.unwrap_or_else(|| {
             let grant = Grant {
                 id: prepared.grant,
@@ -401,11 +390,11 @@ impl Command for Hand {
                 party,
                 key_id: prepared.key_id,
                 granted_at: prepared.granted_at,
-                envelopes: prepared.envelopes,
+                envelopes: prepared.envelopes.clone(),
                 release,
                 entry,
             };
-            self.record(&grant, prepared.stanzas, ledger);
+            self.record(&grant, &prepared.stanzas, ledger);
             grant
         });
         Verdict::Done {
@@ -449,12 +438,14 @@ impl Hand {
     }
 
     /// Stores a new grant and its stanzas, and moves the handover.
-    fn record(&self, grant: &Grant, stanzas: Vec<(EnvelopeId, Vec<u8>)>, ledger: &mut Ledger<'_>) {
+    fn record(&self, grant: &Grant, stanzas: &[(EnvelopeId, Vec<u8>)], ledger: &mut Ledger<'_>) {
         for (envelope, sealed) in stanzas {
-            ledger
-                .changes
-                .stanzas
-                .push((envelope, grant.party.clone(), grant.key_id, sealed));
+            ledger.changes.stanzas.push((
+                *envelope,
+                grant.party.clone(),
+                grant.key_id,
+                sealed.clone(),
+            ));
         }
         ledger
             .point_mut(&self.ask.supply_point)

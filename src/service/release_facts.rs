@@ -66,10 +66,11 @@ impl Ask {
         let registered = registration.and_then(|r| holder(directory, r, now));
         let (component, candidates) = self.candidates(point);
         let exists = !candidates.is_empty();
-        let matching: Vec<_> = candidates
-            .into_iter()
-            .filter(|envelope| envelope.serial == self.request.meter_serial)
-            .collect();
+        let matching = newest_of_each(
+            candidates
+                .into_iter()
+                .filter(|envelope| envelope.serial == self.request.meter_serial),
+        );
         let key = match &self.request.key_id {
             Some(id) => directory.key(party, id),
             None => directory.active_key(party, now),
@@ -107,7 +108,10 @@ impl Ask {
             key_active: key.is_some_and(|key| key.active_at(now)),
             key_owner: key.map(|key| key.party.clone()),
             over_threshold: false,
-            read_disputed: handover.is_some_and(|h| matches!(h.read, ReadState::Disputed { .. })),
+            // Only a dispute that came before the first release holds anything back.
+            read_disputed: handover.is_some_and(|h| {
+                h.released_at.is_none() && matches!(h.read, ReadState::Disputed { .. })
+            }),
             dispute_holds: terms.dispute_holds_credentials,
             on_hold: false,
         };
@@ -191,6 +195,20 @@ impl Assessed {
     }
 }
 
+/// The newest few of each depositor: no depositor, however often it deposits, crowds the others out of a release or
+/// makes it larger than a release can be.
+fn newest_of_each(newest_first: impl Iterator<Item = StoredEnvelope>) -> Vec<StoredEnvelope> {
+    let mut kept: Vec<StoredEnvelope> = Vec::new();
+    for envelope in newest_first {
+        let alike = kept.iter().filter(|e| e.component == envelope.component);
+        let of_the_same = alike.clone().filter(|e| e.depositor == envelope.depositor);
+        if of_the_same.count() < MAX_OF_EACH && alike.count() < MAX_OF_COMPONENT {
+            kept.push(envelope);
+        }
+    }
+    kept
+}
+
 /// The registration behind a handover.
 pub(super) fn registration_of<'p>(
     point: &'p SupplyPointFacts,
@@ -272,3 +290,8 @@ pub(super) fn serial_of(point: &SupplyPointFacts) -> Option<&MeterSerial> {
         .max_by_key(|e| e.generation)
         .map(|e| &e.serial)
 }
+
+/// Envelopes of one component and one depositor in a release.
+const MAX_OF_EACH: usize = 8;
+/// Envelopes of one component in a release; a release holds twice as many.
+const MAX_OF_COMPONENT: usize = 32;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure};
-use crate::handover::{Event, GenerationStatus};
+use crate::handover::{Event, GenerationStatus, State};
 use crate::store::{Handover, Needs, StoredEnvelope};
 use crate::types::{HandoverId, SupplyPoint};
 
@@ -47,7 +47,7 @@ impl Command for Close {
         needs.supply_points.insert(self.supply_point.clone());
     }
 
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let nothing = Verdict::Done {
             answer: Value::Null,
             entry: None,
@@ -58,19 +58,31 @@ impl Command for Close {
         };
         let (handover, envelopes) = (handover.clone(), point.envelopes.clone());
         let grace = ledger.rules.terms.grace();
-        let over = handover
-            .confirmed_at
-            .is_some_and(|confirmed_at| confirmed_at.after(grace) <= ledger.now);
+        // What another confirmation retired at this supply point has a grace of its own.
+        let mut confirmed = point
+            .handovers
+            .iter()
+            .filter(|h| h.state == State::Confirmed);
+        let over = confirmed.all(|h| {
+            h.confirmed_at
+                .is_some_and(|confirmed_at| confirmed_at.after(grace) <= ledger.now)
+        });
         let Ok(state) = crate::handover::next(handover.state, Event::GraceOver) else {
             return nothing;
         };
         if !over || state == handover.state {
             return nothing;
         }
-        let retired: Vec<StoredEnvelope> = envelopes
+        let mut retired: Vec<StoredEnvelope> = envelopes
             .into_iter()
             .filter(|e| e.status == GenerationStatus::Retired)
             .collect();
+        // What does not fit into one entry is left for the next round.
+        let state = match retired.len() > ERASED_AT_ONCE {
+            true => handover.state,
+            false => state,
+        };
+        retired.truncate(ERASED_AT_ONCE);
         let erased: Vec<String> = retired.iter().map(|e| e.body.to_string()).collect();
         let entry = ledger.append(
             Act::of("handover.closed", caller)
@@ -93,5 +105,7 @@ impl Command for Close {
     }
 }
 
+/// How many envelopes are erased, and named, in one entry.
+const ERASED_AT_ONCE: usize = 500;
 /// How many handovers one round looks at.
 const CLOSED_AT_ONCE: u32 = 500;

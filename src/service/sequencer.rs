@@ -3,25 +3,28 @@
 //!
 //! INVARIANT: nothing is signed, sent or released before the entry that records it is durable.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::anchor::Anchor;
 use super::ledger::{Growth, Ledger};
 use super::receipt::Receipt;
-use super::{Caller, Failure, Shared};
-use crate::store::{IdempotentAnswer, Needs, StoreError};
+use super::{Caller, Escrow, Failure, Shared};
+use crate::store::{Changes, Head, IdempotentAnswer, Needs, StoreError};
 use crate::tlog::{self, Checkpoint, Note, ProofPlan};
 use crate::types::{Code, Digest};
 
 /// A use case's part inside the transaction: says what it must know, and decides on it.
-pub(super) trait Command: Send {
+pub(super) trait Command: Send + Sync {
     /// Names what has to be read.
     fn needs(&self, needs: &mut Needs);
 
-    /// Decides over facts that nobody can change before the commit.
-    fn decide(&mut self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict;
+    /// Decides over facts that nobody can change before the commit. May be asked again, over other facts, when the
+    /// transaction failed.
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict;
 }
 
 /// What was decided.
@@ -36,6 +39,18 @@ pub(super) enum Verdict {
     Refused(Failure),
     /// What was prepared outside the transaction no longer fits: prepare again.
     Stale,
+}
+
+/// A request that was answered before: its answer is given again, and it is not decided.
+pub(super) struct Remembered;
+
+impl Command for Remembered {
+    fn needs(&self, _: &mut Needs) {}
+
+    fn decide(&self, _: &Caller, _: &mut Ledger<'_>) -> Verdict {
+        let forgotten = "an answer was forgotten while it was asked for";
+        Verdict::Refused(Failure::Unavailable(forgotten.to_owned()))
+    }
 }
 
 /// One request on its way to the log.
@@ -72,6 +87,13 @@ pub struct Answer {
     pub body: serde_json::Value,
     /// The proof that it is in the log.
     pub receipt: Option<Receipt>,
+}
+
+impl Escrow {
+    /// Whether the clock is so far behind the newest entry that nothing is decided.
+    pub fn is_clock_back(&self, head: &Head) -> bool {
+        head.last_at.since(self.shared.clock.now()) > MAX_CLOCK_BACK
+    }
 }
 
 /// What the waiter is told.
@@ -112,76 +134,85 @@ impl Sequencer {
     }
 }
 
-struct Worker {
-    shared: Arc<Shared>,
-    anchor: Anchor,
+/// Settles batches, one after the other.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) anchor: Anchor,
+}
+
+/// A batch that is committed, with what its answers are made of.
+struct Committed {
+    verdicts: Vec<Verdict>,
+    growth: Growth,
+    /// How far the clock is behind the newest entry.
+    behind: Duration,
+}
+
+/// Why a batch is not committed, or not answered.
+enum Unsettled {
+    /// For what one of its requests would have done. Nothing is stored; the others are not to blame.
+    ByOne(Failure),
+    /// For a reason that each of its requests would meet.
+    ByAll(Failure),
 }
 
 impl Worker {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while jobs.recv_many(&mut batch, MAX_BATCH).await > 0 {
-            let (mut submissions, waiters): (Vec<_>, Vec<_>) = batch
+            let (submissions, waiters): (Vec<_>, Vec<_>) = batch
                 .drain(..)
                 .map(|job| (job.submission, job.waiter))
                 .unzip();
-            match self.settle(&mut submissions).await {
-                Ok(results) => {
-                    for (waiter, result) in waiters.into_iter().zip(results) {
-                        // A client that has gone away does not change what was committed.
-                        let _ = waiter.send(result);
-                    }
-                }
-                Err(failure) => {
-                    tracing::error!(error = %failure, "a batch was not committed");
-                    for waiter in waiters {
-                        let _ = waiter.send(Err(failure.clone()));
-                    }
-                }
+            let results = self.settle_each(&submissions).await;
+            for (waiter, result) in waiters.into_iter().zip(results) {
+                // A client that has gone away does not change what was committed.
+                let _ = waiter.send(result);
             }
         }
+    }
+
+    /// Settles a batch together or, where one of its requests makes that fail, each request alone.
+    pub(super) async fn settle_each(
+        &mut self,
+        submissions: &[Submission],
+    ) -> Vec<Result<Settled, Failure>> {
+        match self.settle(submissions).await {
+            Ok(results) => return results,
+            Err(Unsettled::ByOne(failure)) if submissions.len() > 1 => {
+                tracing::warn!(error = %failure, "a batch is taken apart");
+            }
+            Err(Unsettled::ByOne(failure) | Unsettled::ByAll(failure)) => {
+                tracing::error!(error = %failure, "a batch was not committed");
+                return submissions.iter().map(|_| Err(failure.clone())).collect();
+            }
+        }
+        let mut results = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            results.push(match self.settle(std::slice::from_ref(submission)).await {
+                Ok(alone) => alone.into_iter().next().unwrap_or_else(|| {
+                    Err(Failure::Broken("a request without a result".to_owned()))
+                }),
+                Err(Unsettled::ByOne(failure) | Unsettled::ByAll(failure)) => {
+                    tracing::error!(error = %failure, "a request was not committed");
+                    Err(failure)
+                }
+            });
+        }
+        results
     }
 
     /// Decides, commits, anchors, signs: in this order.
     async fn settle(
         &mut self,
-        submissions: &mut [Submission],
-    ) -> Result<Vec<Result<Settled, Failure>>, Failure> {
-        self.shared.fence.check()?;
-        let now = self.shared.clock.now();
-        let needs = needs_of(submissions);
-        let rules = self.shared.rules.load_full();
-        let shared = Arc::clone(&self.shared);
-        let committed = shared
-            .store
-            .commit_batch(&needs, |facts| {
-                let behind = facts.head.last_at.since(now);
-                let mut ledger = Ledger::new(facts, now, &rules, &shared.custody, &*shared.random);
-                let verdicts: Vec<Verdict> = if behind > MAX_CLOCK_BACK {
-                    submissions
-                        .iter()
-                        .map(|_| refused(Code::ClockBack))
-                        .collect()
-                } else {
-                    submissions
-                        .iter_mut()
-                        .map(|submission| decide(submission, &mut ledger))
-                        .collect()
-                };
-                let (changes, growth) = ledger.finish();
-                (changes, (verdicts, growth, behind))
-            })
-            .await;
-        let (verdicts, growth, behind) = match committed {
-            Ok(committed) => committed,
-            Err(StoreError::HeadMoved) => {
-                self.shared
-                    .fence
-                    .raise("another process writes this database");
-                return Err(Failure::refused(Code::Fenced));
-            }
-            Err(error) => return Err(error.into()),
-        };
+        submissions: &[Submission],
+    ) -> Result<Vec<Result<Settled, Failure>>, Unsettled> {
+        self.shared.fence.check().map_err(Unsettled::ByAll)?;
+        let Committed {
+            verdicts,
+            growth,
+            behind,
+        } = self.commit(submissions).await?;
         if behind > CLOCK_ALARM {
             metrics::counter!("cos_escrow_clock_back_total").increment(1);
             tracing::warn!(
@@ -194,7 +225,8 @@ impl Worker {
         // between anchor and answer does the same. Signing before the anchor could show a head that a restored
         // database contradicts without anybody noticing.
         if !growth.entries.is_empty() {
-            self.anchor.advance(growth.head).await?;
+            let anchored = self.anchor.advance(growth.head).await;
+            anchored.map_err(Unsettled::ByAll)?;
         }
         let note = Checkpoint::sign(growth.head, &self.shared.log_key);
         let mut results = Vec::with_capacity(verdicts.len());
@@ -214,6 +246,58 @@ impl Worker {
             });
         }
         Ok(results)
+    }
+
+    /// Decides a batch inside one transaction, and commits it.
+    async fn commit(&self, submissions: &[Submission]) -> Result<Committed, Unsettled> {
+        let now = self.shared.clock.now();
+        let rules = self.shared.rules.load_full();
+        let shared = &self.shared;
+        let committed = shared
+            .store
+            .commit_batch(&needs_of(submissions), |facts| {
+                let head = facts.head.clone();
+                let behind = head.last_at.since(now);
+                // A defect that one request meets must not end the task that all the others wait for.
+                let decided = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    let mut ledger =
+                        Ledger::new(facts, now, &rules, &shared.custody, &*shared.random);
+                    let verdicts = decide_all(submissions, behind, &mut ledger);
+                    (verdicts, ledger.finish())
+                }));
+                match decided {
+                    Ok((verdicts, (changes, growth))) => {
+                        let committed = Committed {
+                            verdicts,
+                            growth,
+                            behind,
+                        };
+                        (changes, Some(committed))
+                    }
+                    // The same head: nothing is written.
+                    Err(_) => (
+                        Changes {
+                            head,
+                            ..Changes::default()
+                        },
+                        None,
+                    ),
+                }
+            })
+            .await;
+        match committed {
+            Ok(Some(committed)) => Ok(committed),
+            Ok(None) => Err(Unsettled::ByOne(Failure::Broken(
+                "deciding panicked".to_owned(),
+            ))),
+            Err(StoreError::HeadMoved) => {
+                let reason = "another process writes this database";
+                self.shared.fence.raise(reason);
+                Err(Unsettled::ByAll(Failure::refused(Code::Fenced)))
+            }
+            Err(error) if error.is_of_one_request() => Err(Unsettled::ByOne(error.into())),
+            Err(error) => Err(Unsettled::ByAll(error.into())),
+        }
     }
 
     async fn receipt(
@@ -268,10 +352,26 @@ fn needs_of(submissions: &[Submission]) -> Needs {
     needs
 }
 
-fn decide(submission: &mut Submission, ledger: &mut Ledger<'_>) -> Verdict {
+/// Decides requests in their order; none at all while the clock is far behind the newest entry.
+fn decide_all(
+    submissions: &[Submission],
+    behind: Duration,
+    ledger: &mut Ledger<'_>,
+) -> Vec<Verdict> {
+    let decided = submissions.iter().map(|submission| {
+        if behind > MAX_CLOCK_BACK {
+            refused(Code::ClockBack)
+        } else {
+            decide(submission, ledger)
+        }
+    });
+    decided.collect()
+}
+
+fn decide(submission: &Submission, ledger: &mut Ledger<'_>) -> Verdict {
     let caller = &submission.caller;
-    if let Some(refusal) = not_live(caller, ledger) {
-        return refusal;
+    if let Err(failure) = caller.check_live(&ledger.facts.directory) {
+        return Verdict::Refused(failure);
     }
     if let Some(idempotency) = &submission.idempotency
         && let Some(before) = ledger.answered(&caller.identity.id, &idempotency.key)
@@ -312,20 +412,6 @@ fn decide(submission: &mut Submission, ledger: &mut Ledger<'_>) -> Verdict {
     verdict
 }
 
-/// Check 2: a party that is suspended, or gone, does nothing.
-fn not_live(caller: &Caller, ledger: &Ledger<'_>) -> Option<Verdict> {
-    if caller.identity.kind != crate::identity::Kind::Party {
-        return None;
-    }
-    match ledger.facts.directory.party(&caller.identity.id) {
-        None => Some(refused(Code::PartyUnknown)),
-        Some(_) if !ledger.facts.directory.is_live(&caller.identity.id) => {
-            Some(refused(Code::PartySuspended))
-        }
-        Some(_) => None,
-    }
-}
-
 fn refused(code: Code) -> Verdict {
     Verdict::Refused(Failure::refused(code))
 }
@@ -335,6 +421,6 @@ const MAX_QUEUED: usize = 4_096;
 /// Requests that are committed together.
 const MAX_BATCH: usize = 512;
 /// A clock this far behind the newest entry is an alarm.
-const CLOCK_ALARM: std::time::Duration = std::time::Duration::from_secs(1);
+const CLOCK_ALARM: Duration = Duration::from_secs(1);
 /// A clock this far behind the newest entry stops the service from deciding anything that depends on time.
-const MAX_CLOCK_BACK: std::time::Duration = std::time::Duration::from_secs(300);
+const MAX_CLOCK_BACK: Duration = Duration::from_secs(300);

@@ -26,6 +26,8 @@ pub struct Facts {
     pub actors: BTreeMap<String, (u64, u64)>,
     /// Those of the asked registration events that were seen before.
     pub known_events: BTreeSet<(String, String)>,
+    /// Where those of the asked registrations are that are known.
+    pub registered_at: BTreeMap<RegistrationId, SupplyPoint>,
     /// Those of the asked envelope ids that were used before.
     pub known_envelopes: BTreeSet<EnvelopeId>,
     /// The wrapped disclosure keys of the asked scopes.

@@ -46,6 +46,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the rows of one request are to blame, so that others of its batch can be committed without it.
+    pub fn is_of_one_request(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Database(sqlx::Error::Database(error)) => error
+                .code()
+                .and_then(|code| code.parse::<u32>().ok())
+                .is_some_and(|code| code & 0xff == SQLITE_CONSTRAINT),
+            Self::Database(_) | Self::Schema(_) | Self::HeadMoved | Self::File(_) => false,
+        }
+    }
+
     fn corrupt(table: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt {
             table,
@@ -53,3 +65,6 @@ impl StoreError {
         }
     }
 }
+
+/// The low byte of SQLite's codes for constraints that do not hold.
+const SQLITE_CONSTRAINT: u32 = 19;

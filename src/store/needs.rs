@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use crate::types::{EnvelopeId, PartyId, SupplyPoint};
+use crate::types::{EnvelopeId, PartyId, RegistrationId, SupplyPoint};
 
 /// What a batch must know before it can be decided; read in bulk, inside the transaction.
 #[derive(Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Needs {
     pub actors: BTreeSet<String>,
     /// Events of registration sources that may have been seen before: source and event id.
     pub registration_events: BTreeSet<(String, String)>,
+    /// Registrations of which it must be known where they are.
+    pub registrations: BTreeSet<RegistrationId>,
     /// Envelope ids that may have been used before.
     pub envelopes: BTreeSet<EnvelopeId>,
     /// Scopes whose disclosure keys will be used.

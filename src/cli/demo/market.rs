@@ -190,6 +190,11 @@ impl Market {
         connect(&self.authority, &self.clock, &self.instance, identity)
     }
 
+    /// The service, and a fresh certificate of this identity to speak to it with.
+    pub fn endpoint(&self, identity: Identity) -> Result<Endpoint, Failure> {
+        endpoint(&self.authority, &self.clock, &self.instance, identity)
+    }
+
     /// Sends registration records, one a line; a line that was refused is a failure.
     pub async fn register(&self, csv: bool, lines: &[String]) -> Result<(), Failure> {
         let kind = if csv {
@@ -269,6 +274,17 @@ fn connect(
     instance: &Instance,
     identity: Identity,
 ) -> Result<Client, Failure> {
+    let endpoint = endpoint(authority, clock, instance, identity)?;
+    let view = LogView::fresh(instance.escrow.log_key().clone());
+    Ok(Client::new(endpoint, Some(view)))
+}
+
+fn endpoint(
+    authority: &Authority,
+    clock: &ManualClock,
+    instance: &Instance,
+    identity: Identity,
+) -> Result<Endpoint, Failure> {
     let now = clock.now();
     let issued = authority
         .issue(&Subject::Client(identity), 90, now)
@@ -284,13 +300,11 @@ fn connect(
     };
     let tls = client_config(&material, PostQuantum::Preferred, Arc::new(clock.clone()))
         .map_err(Failure::failed)?;
-    let endpoint = Endpoint {
+    Ok(Endpoint {
         host: "localhost".to_owned(),
         port: instance.address.port(),
         tls: Arc::new(tls),
-    };
-    let view = LogView::fresh(instance.escrow.log_key().clone());
-    Ok(Client::new(endpoint, Some(view)))
+    })
 }
 
 fn own_key(issued: &Issued) -> Result<Secret, Failure> {

@@ -110,6 +110,13 @@ async fn history(
                 .insert((row.try_get(0)?, row.try_get(1)?));
         }
     }
+    if !needs.registrations.is_empty() {
+        for row in rows(connection, PLACES, &json(&needs.registrations)).await? {
+            let id = parsed("registration", &row, 0)?;
+            let supply_point = parsed("registration", &row, 1)?;
+            facts.registered_at.insert(id, supply_point);
+        }
+    }
     if !needs.envelopes.is_empty() {
         for row in rows(connection, ENVELOPE_IDS, &json(&needs.envelopes)).await? {
             facts.known_envelopes.insert(parsed("envelope", &row, 0)?);
@@ -316,6 +323,8 @@ const ACTORS: &str = "SELECT actor, sequence, entry FROM actor \
 const EVENTS: &str = "SELECT e.source, e.event_id FROM json_each($1) AS asked \
      JOIN registration_event AS e \
      ON e.source = asked.value ->> 0 AND e.event_id = asked.value ->> 1";
+const PLACES: &str = "SELECT registration_id, supply_point FROM registration \
+     WHERE version = 1 AND registration_id IN (SELECT value FROM json_each($1))";
 const ENVELOPE_IDS: &str = "SELECT envelope_id FROM envelope \
      WHERE envelope_id IN (SELECT value FROM json_each($1))";
 const SCOPES: &str = "SELECT scope, wrapped FROM disclosure_key \

@@ -27,6 +27,14 @@ pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, Stor
     })
 }
 
+/// Which version of the directory is committed.
+pub(super) async fn directory_epoch(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT directory_epoch FROM log_head WHERE id = 1")
+        .fetch_one(connection)
+        .await?;
+    unsigned("log_head", &row, 0)
+}
+
 /// Writes the head of an empty log where there is none.
 pub(super) async fn ensure_head(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     sqlx::query(

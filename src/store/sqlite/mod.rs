@@ -92,11 +92,21 @@ impl Store {
     /// What a batch with these needs would see now. For deciding in advance; the transaction decides again.
     pub async fn facts(&self, needs: &Needs) -> Result<Facts, StoreError> {
         let mut transaction = self.readers.begin().await?;
-        load::facts(&mut transaction, needs, self.directory.load_full()).await
+        let known = self.directory.load_full();
+        let facts = load::facts(&mut transaction, needs, Arc::clone(&known)).await?;
+        if facts.directory.epoch > known.epoch {
+            self.directory.store(Arc::clone(&facts.directory));
+        }
+        Ok(facts)
     }
 
-    /// The directory as it stands.
+    /// The directory as it stands. Reads one number unless the directory has changed.
     pub async fn directory(&self) -> Result<Arc<Directory>, StoreError> {
+        let known = self.directory.load_full();
+        let epoch = log::directory_epoch(&mut *self.readers.acquire().await?).await?;
+        if known.epoch == epoch {
+            return Ok(known);
+        }
         Ok(self.facts(&Needs::default()).await?.directory)
     }
 
