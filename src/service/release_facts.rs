@@ -75,13 +75,7 @@ impl Ask {
             Some(id) => directory.key(party, id),
             None => directory.active_key(party, now),
         };
-        let window = registration.and_then(|r| r.supply_start_date).map_or(
-            Window {
-                opens_at: Timestamp::from_millis(u64::MAX),
-                closes_at: Timestamp::default(),
-            },
-            |date| terms.window(date),
-        );
+        let window = window_of(registration, terms);
         let meter = registration.and_then(|r| r.meter.as_ref());
         let facts = ReleaseFacts {
             purpose: match self.handover {
@@ -193,6 +187,17 @@ impl Assessed {
         let newest = self.candidates.iter().find(credentials);
         newest.map(|e| e.gaps.clone()).unwrap_or_default()
     }
+}
+
+/// When a package may be released; never, as long as nobody has said when supply starts.
+fn window_of(registration: Option<&Registration>, terms: &Terms) -> Window {
+    registration.and_then(|r| r.supply_start_date).map_or(
+        Window {
+            opens_at: Timestamp::from_millis(u64::MAX),
+            closes_at: Timestamp::default(),
+        },
+        |date| terms.window(date),
+    )
 }
 
 /// The newest few of each depositor: no depositor, however often it deposits, crowds the others out of a release or
