@@ -1,7 +1,16 @@
 //! What the running service makes of bad input: a clear refusal with its code, nothing stored, nothing leaked.
 
+mod batches;
+mod disputes;
 mod door;
+mod envelopes;
 mod forms;
+mod generations;
+mod idempotency;
+mod outsiders;
+mod quota;
 mod roles;
+mod sealing_keys;
 mod suspended;
+mod time;
 mod world;

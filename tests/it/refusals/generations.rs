@@ -1,0 +1,318 @@
+//! Switches that cross, come back or fail: the right supplier gets what the meter may hold, and nobody else.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use cos_escrow::cli::demo::market::Supplier;
+use cos_escrow::client::seal_package;
+use cos_escrow::envelope::statement::{Confirmation, Outcome};
+use cos_escrow::envelope::{Recipient, Release, SignedDocument};
+use cos_escrow::types::HandoverId;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::door::Reply;
+use super::world::{HOUR, POINT, World, handover_of, package, release_body, switched};
+
+#[tokio::test]
+async fn sixteen_first_releases_at_once_give_one_grant_and_the_same_bytes() {
+    let world = World::releasable().await;
+    let path = format!("/v1/handovers/{}/release", switched());
+    let mut doors = Vec::new();
+    for _ in 0..16 {
+        doors.push(world.door_of("GAIN").await);
+    }
+    let asked = doors.iter().enumerate().map(|(n, door)| {
+        let (key, path) = (format!("k{n}"), path.clone());
+        async move { door.post_as(&key, &path, release_body()).await }
+    });
+    let replies = join_all(asked).await;
+    let granted: BTreeSet<_> = replies
+        .iter()
+        .map(|reply| {
+            assert_eq!(reply.status, 200, "{reply:?}");
+            let body = reply.json();
+            (body["grant"].to_string(), body["release"].to_string())
+        })
+        .collect();
+    assert_eq!(granted.len(), 1);
+    assert_eq!(world.entries("release.granted").await.len(), 1);
+    assert_eq!(world.entries("release.delivered").await.len(), 15);
+}
+
+#[tokio::test]
+async fn of_two_switches_each_supplier_has_its_days_and_the_last_gets_all_that_the_meter_may_hold()
+{
+    let mut world = World::releasable().await;
+    let second = ("R2", "2025-07-04");
+    assert_eq!(world.release("GAIN", switched(), "b1").await.status, 200);
+    let prepared = world.sealed(world.gainer(), &package()).await;
+    let ahead = world.deposit("GAIN", Some(switched()), &[&prepared]).await;
+    assert_eq!(ahead.json()["envelopes"][0]["status"], "prepared");
+    world.switch_to("THRD", second, json!({})).await;
+    let early = world.release("THRD", handover_of("R2"), "c1").await;
+    assert_eq!(early.refusal(), (403, "before_window".to_owned()));
+
+    world.wait_until("2025-07-04T12:00:00Z").await;
+    let released = world.release("THRD", handover_of("R2"), "c2").await;
+    assert_eq!(generations(world.stranger(), &released), [2, 1]);
+    for (who, handover, refusal) in [
+        ("GAIN", switched(), (403, "not_registered_supplier")),
+        ("GAIN", handover_of("R2"), (403, "not_registered_supplier")),
+        ("LOSE", handover_of("R2"), (404, "not_found")),
+        ("LOSE", switched(), (403, "not_registered_supplier")),
+        ("THRD", switched(), (404, "not_found")),
+    ] {
+        let reply = world.release(who, handover, "afterwards").await;
+        let expected = (refusal.0, refusal.1.to_owned());
+        assert_eq!(reply.refusal(), expected, "{who} {handover}");
+    }
+    assert_eq!(world.shown("GAIN", switched()).await["state"], "superseded");
+}
+
+#[tokio::test]
+async fn an_erroneous_switch_is_given_back_with_every_key_that_the_meter_may_hold() {
+    let mut world = World::releasable().await;
+    assert_eq!(world.release("GAIN", switched(), "b1").await.status, 200);
+    let prepared = world.sealed(world.gainer(), &package()).await;
+    assert_eq!(
+        world
+            .deposit("GAIN", Some(switched()), &[&prepared])
+            .await
+            .status,
+        201
+    );
+    let back = json!({ "erroneousSwitchResolutionInd": true });
+    world.switch_to("LOSE", ("R2", "2025-07-08"), back).await;
+    world.wait_until("2025-07-08T12:00:00Z").await;
+    let shown = world.shown("LOSE", handover_of("R2")).await;
+    assert_eq!(shown["erroneous_return"], true);
+    let released = world.release("LOSE", handover_of("R2"), "a1").await;
+    assert_eq!(generations(world.loser(), &released), [2, 1]);
+}
+
+#[tokio::test]
+async fn a_registered_supplier_gets_its_own_keys_back_and_nobody_else_does() {
+    let mut world = World::deposited().await;
+    let path = format!("/v1/supply-points/{POINT}/release");
+    let recovered = world
+        .door_of("LOSE")
+        .await
+        .post_as("k", &path, release_body())
+        .await;
+    assert_eq!(generations(world.loser(), &recovered), [1]);
+    for other in ["GAIN", "THRD"] {
+        let reply = world
+            .door_of(other)
+            .await
+            .post_as("k", &path, release_body())
+            .await;
+        assert_eq!(reply.refusal(), (404, "not_found".to_owned()), "{other}");
+    }
+    // Getting one's own keys back is no step of the handover.
+    assert_eq!(world.shown("LOSE", switched()).await["state"], "deposited");
+
+    world.wait_until("2025-07-01T12:00:00Z").await;
+    let former = world
+        .door_of("LOSE")
+        .await
+        .post_as("k2", &path, release_body())
+        .await;
+    assert_eq!(former.refusal(), (404, "not_found".to_owned()));
+    let gainer = world
+        .door_of("GAIN")
+        .await
+        .post_as("k2", &path, release_body())
+        .await;
+    assert_eq!(gainer.status, 200, "it is registered now");
+    let entry = &world.entries("release.granted").await[0];
+    assert_eq!(entry["leaf"]["recovery"], true);
+}
+
+#[tokio::test]
+async fn after_a_rejection_the_losing_supplier_deposits_again() {
+    let world = World::releasable().await;
+    let path = format!("/v1/handovers/{}/reject", switched());
+    let door = world.door_of("GAIN").await;
+    let reason = r#"{"reason":"HLS pass 4 failed"}"#;
+    let early = door.post_as("early", &path, reason).await;
+    assert_eq!(early.refusal(), (409, "wrong_state".to_owned()));
+    let first = world.release("GAIN", switched(), "r1").await;
+    assert_eq!(door.post_as("k", &path, reason).await.status, 200);
+    assert_eq!(world.shown("LOSE", switched()).await["state"], "rejected");
+
+    let better = world.sealed(world.loser(), &package()).await;
+    assert_eq!(
+        world
+            .deposit("LOSE", Some(switched()), &[&better])
+            .await
+            .status,
+        201
+    );
+    assert_eq!(world.shown("LOSE", switched()).await["state"], "deposited");
+    let second = world.release("GAIN", switched(), "r2").await;
+    assert_eq!(generations(world.gainer(), &second), [2, 1]);
+    assert_ne!(first.json()["grant"], second.json()["grant"]);
+}
+
+#[tokio::test]
+async fn a_depositor_that_deposits_very_often_blocks_no_release() {
+    let world = World::releasable().await;
+    for _ in 0..70 {
+        let envelope = world.sealed(world.loser(), &package()).await;
+        let reply = world.deposit("LOSE", Some(switched()), &[&envelope]).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+    }
+    let released = world.release("GAIN", switched(), "r1").await;
+    assert_eq!(generations(world.gainer(), &released).len(), 8);
+}
+
+#[tokio::test]
+async fn what_a_later_confirmation_retired_keeps_its_own_grace() {
+    let mut world = World::releasable().await;
+    confirmed_rotation(&mut world, "GAIN", switched(), 2).await;
+    world
+        .switch_to("THRD", ("R2", "2025-07-04"), json!({}))
+        .await;
+    world.wait_until("2025-07-04T11:00:00Z").await;
+    confirmed_rotation(&mut world, "THRD", handover_of("R2"), 3).await;
+    // The grace of the first confirmation is over, that of the second has only begun.
+    world.market.clock.advance(5 * HOUR);
+    world
+        .market
+        .instance
+        .escrow
+        .close_confirmed()
+        .await
+        .unwrap();
+    assert_eq!(world.entries("handover.closed").await.len(), 0);
+    world.wait_until("2025-07-07T16:00:00Z").await;
+    world
+        .market
+        .instance
+        .escrow
+        .close_confirmed()
+        .await
+        .unwrap();
+    let closed = world.entries("handover.closed").await;
+    let erased: usize = closed
+        .iter()
+        .map(|entry| entry["leaf"]["erased"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(erased, 2);
+}
+
+#[tokio::test]
+async fn once_a_handover_is_closed_its_loser_deposits_no_more() {
+    let mut world = World::releasable().await;
+    confirmed_rotation(&mut world, "GAIN", switched(), 2).await;
+    world.wait_until("2025-07-05T12:00:00Z").await;
+    world
+        .market
+        .instance
+        .escrow
+        .close_confirmed()
+        .await
+        .unwrap();
+    assert_eq!(world.shown("LOSE", switched()).await["state"], "closed");
+    let late = world.sealed(world.loser(), &package()).await;
+    let reply = world.deposit("LOSE", Some(switched()), &[&late]).await;
+    assert_eq!(reply.refusal(), (409, "wrong_state".to_owned()));
+}
+
+#[tokio::test]
+async fn a_supplier_that_joins_after_the_announcement_has_its_handover() {
+    let world = World::open().await;
+    world
+        .switch_to("LATE", ("R1", "2025-07-01"), json!({}))
+        .await;
+    let operator = world.door("operator:demo").await;
+    let party = json!({ "id": "late", "name": "Late" }).to_string();
+    assert_eq!(operator.post("/v1/parties", party).await.status, 201);
+    let mpid = json!({ "mpid": "LATE", "role": "X", "at": "2025-01-01T00:00:00Z" }).to_string();
+    assert_eq!(
+        operator.post("/v1/parties/late/mpids", mpid).await.status,
+        200
+    );
+    let door = world.door("party:late").await;
+    let path = format!("/v1/handovers/{}", switched());
+    assert_eq!(door.get(&path).await.status, 404);
+    let more = json!({ "supplierMpid": "LATE", "supplyStartDate": "2025-07-01" });
+    let confirmed = ("RegistrationSecuredActiveNotification", "again");
+    world.market.clock.advance(HOUR);
+    let line = world.event(POINT, "R1", confirmed, more);
+    world.market.register(false, &[line]).await.unwrap();
+    assert_eq!(door.get(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_mpid_never_belongs_to_two_parties() {
+    let world = World::open().await;
+    let operator = world.door("operator:demo").await;
+    let hold = |at: &str| json!({ "mpid": "NEWB", "role": "X", "at": at }).to_string();
+    let add = |party: &str| format!("/v1/parties/{party}/mpids");
+    let later = hold("2025-03-01T00:00:00Z");
+    assert_eq!(operator.post(&add("lose"), later.clone()).await.status, 200);
+    for at in [
+        "2025-02-01T00:00:00Z",
+        "2025-03-01T00:00:00Z",
+        "2025-04-01T00:00:00Z",
+    ] {
+        let reply = operator.post(&add("gain"), hold(at)).await;
+        assert_eq!(reply.refusal(), (409, "wrong_state".to_owned()), "{at}");
+    }
+    // It changes hands when the first has ended it.
+    let end = hold("2025-05-01T00:00:00Z");
+    assert_eq!(
+        operator
+            .post(&format!("{}/end", add("lose")), end.clone())
+            .await
+            .status,
+        200
+    );
+    assert_eq!(operator.post(&add("gain"), end).await.status, 200);
+    assert_eq!(
+        operator.post(&add("lose"), later).await.status,
+        200,
+        "said before"
+    );
+}
+
+/// Releases, writes new keys ahead and confirms that they are in the meter.
+async fn confirmed_rotation(world: &mut World, who: &str, handover: HandoverId, generation: u32) {
+    assert_eq!(world.release(who, handover, "r").await.status, 200);
+    let supplier = world.supplier(who);
+    let depositor = supplier.depositor(world.now());
+    let recipients = [(Recipient::Escrow, world.escrow_key().await)];
+    let envelope = seal_package(&package(), None, &recipients, &depositor).unwrap();
+    let ahead = world.deposit(who, Some(handover), &[&envelope]).await;
+    assert_eq!(ahead.json()["envelopes"][0]["generation"], generation);
+    let confirmation = Confirmation {
+        handover,
+        party: Recipient::Party(supplier.party.clone()),
+        outcome: Outcome::Rotated,
+        generation: Some(generation),
+        at: world.now(),
+    };
+    let document = SignedDocument::sign(&confirmation, |m| depositor.sign(m)).unwrap();
+    let path = format!("/v1/handovers/{handover}/confirm");
+    let door = world.door_of(who).await;
+    let confirmed = door.post_as("c", &path, document.to_json()).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+}
+
+/// The generations of credentials in a release, in their order, each of which the taker can open.
+fn generations(taker: &Supplier, reply: &Reply) -> Vec<u32> {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let body: Value = reply.json();
+    let bytes = BASE64_STANDARD
+        .decode(body["release"].as_str().unwrap())
+        .unwrap();
+    let release = Release::decode(&bytes).unwrap();
+    let opened = release.open(&taker.sealing).map(|(item, content)| {
+        assert_eq!(content.unwrap().expose(), package().to_json().expose());
+        item.generation
+    });
+    opened.collect()
+}
