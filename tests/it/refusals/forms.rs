@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 
 use super::world::{NOWHERE, POINT, SECRET, SERIAL, World, package_json, release_body, switched};
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table of cases, one line of meaning each"
+)]
 #[tokio::test]
 async fn what_is_no_document_of_the_route_is_malformed() {
     let world = World::open().await;
@@ -146,7 +150,8 @@ async fn what_is_no_document_of_the_route_is_malformed() {
 async fn a_package_in_clear_is_refused_by_its_place_and_not_by_its_values() {
     let world = World::open().await;
     let door = world.door_of("LOSE").await;
-    let cases: [(&str, fn(&mut Value)); 5] = [
+    type Case = (&'static str, fn(&mut Value));
+    let cases: [Case; 5] = [
         ("credentials[0].dlms.kek", |p| {
             p["credentials"][0]["dlms"]["kek"] = json!(format!("{SECRET}0"))
         }),
