@@ -498,7 +498,7 @@ fn advance(
     supply_point: &SupplyPoint,
     named: Option<&Handover>,
     ledger: &mut Ledger<'_>,
-) -> Option<crate::handover::State> {
+) -> Option<State> {
     let mut state = named.map(|h| h.state);
     for mut handover in ledger.point(supply_point).handovers.clone() {
         let serves = handover.losing_party.as_ref() == Some(party)

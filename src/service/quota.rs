@@ -210,7 +210,7 @@ mod tests {
             code: Code::CheckDigit,
             count: 2,
         };
-        assert_eq!(quota.take_finished(NEXT), [expected.clone()]);
+        assert_eq!(quota.take_finished(NEXT), vec![expected.clone()]);
         assert_eq!(quota.take_finished(NEXT), []);
         quota.put_back(vec![expected.clone()], NEXT);
         assert_eq!(quota.take_finished(NEXT), [expected]);

@@ -108,10 +108,7 @@ impl Ask {
             key_active: key.is_some_and(|key| key.active_at(now)),
             key_owner: key.map(|key| key.party.clone()),
             over_threshold: false,
-            // Only a dispute that came before the first release holds anything back.
-            read_disputed: handover.is_some_and(|h| {
-                h.released_at.is_none() && matches!(h.read, ReadState::Disputed { .. })
-            }),
+            read_disputed: handover.is_some_and(disputed_in_time),
             dispute_holds: terms.dispute_holds_credentials,
             on_hold: false,
         };
@@ -193,6 +190,11 @@ impl Assessed {
         let newest = self.candidates.iter().find(credentials);
         newest.map(|e| e.gaps.clone()).unwrap_or_default()
     }
+}
+
+/// Only a dispute that came before the first release holds anything back.
+fn disputed_in_time(handover: &Handover) -> bool {
+    handover.released_at.is_none() && matches!(handover.read, ReadState::Disputed { .. })
 }
 
 /// The newest few of each depositor: no depositor, however often it deposits, crowds the others out of a release or
