@@ -3,170 +3,111 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
+use super::door::Door;
 use super::world::{NOWHERE, POINT, SECRET, SERIAL, World, package_json, release_body, switched};
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one table of cases, one line of meaning each"
-)]
 #[tokio::test]
-async fn what_is_no_document_of_the_route_is_malformed() {
+async fn a_request_for_a_release_that_cannot_be_read_is_malformed() {
+    let world = World::open().await;
+    let with = |name: &str, value: Value| {
+        let mut body = json!({ "meter_serial": SERIAL });
+        body[name] = value;
+        body.to_string()
+    };
+    let twice = format!(r#"{{"meter_serial":"{SERIAL}","meter_serial":"{SERIAL}"}}"#);
+    let cases = [
+        ("no JSON", "{".to_owned()),
+        ("nothing", String::new()),
+        ("two documents", format!("{0}{0}", release_body())),
+        ("a field missing", "{}".to_owned()),
+        ("unknown field", with(SECRET, json!(1))),
+        ("wrong type", with("meter_serial", json!([SERIAL]))),
+        ("field twice", twice),
+        ("unknown word", with("component", json!(SECRET))),
+        (
+            "no serial",
+            with("meter_serial", json!(format!("{SECRET}\t{POINT}"))),
+        ),
+        ("no key", with("key_id", json!(SECRET))),
+        ("deep", "[".repeat(100_000)),
+        (
+            "half a character",
+            r#"{"meter_serial":"\ud800"}"#.to_owned(),
+        ),
+    ];
+    let path = format!("/v1/handovers/{}/release", switched());
+    assert_malformed(&world.door_of("GAIN").await, &path, &cases).await;
+}
+
+#[tokio::test]
+async fn a_deposit_that_cannot_be_read_is_malformed_and_nothing_is_stored() {
+    let world = World::open().await;
+    let sealed = |envelopes: Value| json!({ "seal": "client", "envelopes": envelopes });
+    let both = json!({ "seal": "client", "envelopes": [], "package": {} });
+    let cases = [
+        ("unknown sealer", json!({ "seal": SECRET })),
+        ("both kinds of deposit", both),
+        ("no base64", sealed(json!([format!("{SECRET}!")]))),
+        ("a number of envelopes", sealed(json!(1))),
+        ("no envelope", sealed(json!([]))),
+        ("nothing to seal", json!({ "seal": "server" })),
+    ];
+    let cases = cases.map(|(case, body)| (case, body.to_string()));
+    assert_malformed(&world.door_of("LOSE").await, "/v1/deposits", &cases).await;
+    assert_eq!(world.entries("package.deposited").await.len(), 0);
+}
+
+#[tokio::test]
+async fn other_documents_that_cannot_be_read_are_malformed() {
     let world = World::open().await;
     let (party, operator) = (
         world.door_of("GAIN").await,
         world.door("operator:demo").await,
     );
     let handover = format!("/v1/handovers/{}", switched());
-    let release = format!("{handover}/release");
-    let own_keys = "/v1/parties/me/sealing-keys";
-    let cases = [
-        ("no JSON", &party, release.as_str(), "{".to_owned()),
-        ("nothing", &party, &release, String::new()),
-        (
-            "two documents",
-            &party,
-            &release,
-            format!("{0}{0}", release_body()),
-        ),
-        ("a field missing", &party, &release, "{}".to_owned()),
-        (
-            "unknown field",
-            &party,
-            &release,
-            json!({ "meter_serial": SERIAL, SECRET: 1 }).to_string(),
-        ),
-        (
-            "wrong type",
-            &party,
-            &release,
-            json!({ "meter_serial": [SERIAL] }).to_string(),
-        ),
-        (
-            "field twice",
-            &party,
-            &release,
-            format!(r#"{{"meter_serial":"{SERIAL}","meter_serial":"{SERIAL}"}}"#),
-        ),
-        (
-            "unknown word",
-            &party,
-            &release,
-            json!({ "meter_serial": SERIAL, "component": SECRET }).to_string(),
-        ),
-        (
-            "no serial",
-            &party,
-            &release,
-            json!({ "meter_serial": format!("{SECRET}\t{POINT}") }).to_string(),
-        ),
-        ("deep", &party, &release, "[".repeat(100_000)),
-        (
-            "invalid UTF-8 escapes",
-            &party,
-            &release,
-            r#"{"meter_serial":"\ud800"}"#.to_owned(),
-        ),
-        (
-            "unknown sealer",
-            &party,
-            "/v1/deposits",
-            json!({ "seal": SECRET }).to_string(),
-        ),
-        (
-            "both kinds of deposit",
-            &party,
-            "/v1/deposits",
-            json!({ "seal": "client", "envelopes": [], "package": {} }).to_string(),
-        ),
-        (
-            "no base64",
-            &party,
-            "/v1/deposits",
-            json!({ "seal": "client", "envelopes": [format!("{SECRET}!")] }).to_string(),
-        ),
-        (
-            "a number of envelopes",
-            &party,
-            "/v1/deposits",
-            json!({ "seal": "client", "envelopes": 1 }).to_string(),
-        ),
-        (
-            "no envelope",
-            &party,
-            "/v1/deposits",
-            json!({ "seal": "client", "envelopes": [] }).to_string(),
-        ),
-        (
-            "a confirmation in clear",
-            &party,
-            &format!("{handover}/confirm"),
-            json!({ "outcome": "rotated" }).to_string(),
-        ),
-        (
-            "a reason as number",
-            &party,
-            &format!("{handover}/reject"),
-            json!({ "reason": 7 }).to_string(),
-        ),
-        (
-            "a party of another form",
-            &operator,
-            "/v1/parties",
-            json!({ "id": "No Party", "name": "n" }).to_string(),
-        ),
-        (
-            "a party without name",
-            &operator,
-            "/v1/parties",
-            json!({ "id": "a", "name": "" }).to_string(),
-        ),
-        (
-            "a reserved party",
-            &operator,
-            "/v1/parties",
-            json!({ "id": "escrow", "name": "n" }).to_string(),
-        ),
+    let clear = [("in clear", json!({ "outcome": "rotated" }).to_string())];
+    assert_malformed(&party, &format!("{handover}/confirm"), &clear).await;
+    let number = [("a number", json!({ "reason": 7 }).to_string())];
+    assert_malformed(&party, &format!("{handover}/reject"), &number).await;
+    let parties = [
+        ("another form", json!({ "id": "No Party", "name": "n" })),
+        ("no name", json!({ "id": "a", "name": "" })),
+        ("reserved", json!({ "id": "escrow", "name": "n" })),
     ];
-    for (case, door, path, body) in cases {
-        let reply = door.post_as("k", path, body).await;
-        assert_eq!(
-            reply.refusal(),
-            (400, "malformed_request".to_owned()),
-            "{case}"
-        );
-        assert_says_nothing(&reply.body, case);
-    }
+    let parties = parties.map(|(case, body)| (case, body.to_string()));
+    assert_malformed(&operator, "/v1/parties", &parties).await;
+
+    let own_keys = "/v1/parties/me/sealing-keys";
+    let reply = party.put(own_keys, vec![0xff, 0xfe]).await;
+    assert_eq!(reply.refusal(), (400, "malformed_request".to_owned()));
     let reply = party
         .put(own_keys, json!({ "statement": SECRET }).to_string())
         .await;
     assert_eq!(reply.refusal(), (422, "statement_invalid".to_owned()));
     assert_says_nothing(&reply.body, "statement");
-    let reply = party.put(own_keys, vec![0xff, 0xfe]).await;
-    assert_eq!(reply.refusal(), (400, "malformed_request".to_owned()));
-    assert_eq!(world.entries("package.deposited").await.len(), 0);
 }
 
 #[tokio::test]
 async fn a_package_in_clear_is_refused_by_its_place_and_not_by_its_values() {
     let world = World::open().await;
     let door = world.door_of("LOSE").await;
-    type Case = (&'static str, fn(&mut Value));
-    let cases: [Case; 5] = [
-        ("credentials[0].dlms.kek", |p| {
-            p["credentials"][0]["dlms"]["kek"] = json!(format!("{SECRET}0"))
-        }),
-        ("credentials[0].dlms", |p| {
-            p["credentials"][0]["dlms"][SECRET] = json!(1)
-        }),
-        ("meter.serial", |p| p["meter"]["serial"] = json!(7)),
-        ("supply_point", |p| {
-            p["supply_point"] = json!("9693016118874")
-        }),
-        ("format", |p| p["format"] = json!(SECRET)),
-    ];
-    for (place, spoil) in cases {
+    for (place, pointer, value) in [
+        (
+            "credentials[0].dlms.kek",
+            "/credentials/0/dlms/kek",
+            json!(format!("{SECRET}0")),
+        ),
+        ("meter.serial", "/meter/serial", json!(7)),
+        ("supply_point", "/supply_point", json!("9693016118874")),
+        ("format", "/format", json!(SECRET)),
+        (
+            "credentials[0].dlms",
+            "/credentials/0/dlms",
+            json!({ SECRET: 1 }),
+        ),
+    ] {
         let mut package = package_json(POINT);
-        spoil(&mut package);
+        *package.pointer_mut(pointer).unwrap() = value;
         let body = json!({ "seal": "server", "package": package }).to_string();
         let reply = door.post_as(place, "/v1/deposits", body).await;
         assert_eq!(
@@ -325,6 +266,18 @@ async fn a_page_of_another_site_does_nothing_in_the_name_of_a_certificate() {
         operator.send(Method::POST, path, &own, "").await.status,
         200
     );
+}
+
+async fn assert_malformed(door: &Door, path: &str, cases: &[(&str, String)]) {
+    for (case, body) in cases {
+        let reply = door.post_as("k", path, body.clone()).await;
+        assert_eq!(
+            reply.refusal(),
+            (400, "malformed_request".to_owned()),
+            "{case}"
+        );
+        assert_says_nothing(&reply.body, case);
+    }
 }
 
 /// Neither the digits, nor the serial, nor a key, as far as a test sends them.

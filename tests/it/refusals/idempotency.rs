@@ -1,5 +1,9 @@
 //! Idempotency keys: one key, one request, one effect.
 
+use cos_escrow::client::{Request, seal_package};
+use cos_escrow::envelope::statement::{Confirmation, KeyRetirement, Outcome};
+use cos_escrow::envelope::{Recipient, SignedDocument};
+
 use super::world::{HOUR, World, deposit_body, package, release_body, switched};
 
 #[tokio::test]
@@ -92,10 +96,6 @@ async fn a_release_under_a_used_key_with_another_body_is_refused() {
 
 #[tokio::test]
 async fn a_repeated_deposit_is_answered_after_the_key_that_it_is_sealed_to_was_retired() {
-    use cos_escrow::client::{Request, seal_package};
-    use cos_escrow::envelope::statement::KeyRetirement;
-    use cos_escrow::envelope::{Recipient, SignedDocument};
-
     let world = World::open().await;
     let (loser, gainer) = (world.loser(), world.gainer());
     let recipients = [
@@ -134,9 +134,6 @@ async fn a_repeated_deposit_is_answered_after_the_key_that_it_is_sealed_to_was_r
 
 #[tokio::test]
 async fn a_repeated_confirmation_is_answered_though_its_time_has_passed() {
-    use cos_escrow::envelope::statement::{Confirmation, Outcome};
-    use cos_escrow::envelope::{Recipient, SignedDocument};
-
     let world = World::releasable().await;
     assert_eq!(world.release("GAIN", switched(), "r").await.status, 200);
     let gainer = world.gainer();

@@ -18,29 +18,29 @@ async fn a_key_is_published_only_with_proof_of_its_private_half() {
     let world = World::open().await;
     let (gainer, door) = (world.gainer(), world.door_of("GAIN").await);
     let (ours, other) = (pair(), pair());
-    let statement = statement(gainer, &ours, 2, world.now());
-    let challenge = challenged(&door, &statement).await;
+    let offer = statement(gainer, &ours, 2, world.now());
+    let challenge = challenged(&door, &offer).await;
     let failed = (422, "possession_failed".to_owned());
     let nonce = answer_of(&ours, &challenge);
 
     let changed = challenge["token"].as_str().unwrap().replacen('1', "2", 1);
-    let other_statement = super::sealing_keys::statement(gainer, &other, 2, world.now());
+    let other_statement = statement(gainer, &other, 2, world.now());
     for (case, statement, token, nonce) in [
         (
             "a guess",
-            &statement,
+            &offer,
             challenge["token"].clone(),
             BASE64_URL_SAFE_NO_PAD.encode([0; 32]),
         ),
         (
             "no base64",
-            &statement,
+            &offer,
             challenge["token"].clone(),
             "*".to_owned(),
         ),
-        ("no token", &statement, Value::Null, nonce.clone()),
-        ("half a token", &statement, json!("1.2"), nonce.clone()),
-        ("a changed token", &statement, json!(changed), nonce.clone()),
+        ("no token", &offer, Value::Null, nonce.clone()),
+        ("half a token", &offer, json!("1.2"), nonce.clone()),
+        ("a changed token", &offer, json!(changed), nonce.clone()),
         (
             "another key's token",
             &other_statement,
@@ -52,13 +52,13 @@ async fn a_key_is_published_only_with_proof_of_its_private_half() {
         assert_eq!(reply.refusal(), failed, "{case}");
     }
     // The challenge of one party is of no use to another.
-    let theirs = super::sealing_keys::statement(world.loser(), &ours, 2, world.now());
+    let theirs = statement(world.loser(), &ours, 2, world.now());
     let loser = world.door_of("LOSE").await;
     let reply = offered(&loser, &theirs, &challenge["token"], &nonce).await;
     assert_eq!(reply.refusal(), failed);
 
     world.market.clock.advance(HOUR);
-    let late = offered(&door, &statement, &challenge["token"], &nonce).await;
+    let late = offered(&door, &offer, &challenge["token"], &nonce).await;
     assert_eq!(
         late.refusal(),
         failed,
@@ -71,12 +71,12 @@ async fn a_key_is_published_only_with_proof_of_its_private_half() {
 async fn a_token_sent_twice_publishes_once() {
     let world = World::open().await;
     let (gainer, door, ours) = (world.gainer(), world.door_of("GAIN").await, pair());
-    let statement = statement(gainer, &ours, 2, world.now());
-    let challenge = challenged(&door, &statement).await;
+    let offer = statement(gainer, &ours, 2, world.now());
+    let challenge = challenged(&door, &offer).await;
     let nonce = answer_of(&ours, &challenge);
     let published = world.entries("sealing_key.published").await.len();
     for _ in 0..2 {
-        let reply = offered(&door, &statement, &challenge["token"], &nonce).await;
+        let reply = offered(&door, &offer, &challenge["token"], &nonce).await;
         assert_eq!(reply.status, 200, "{reply:?}");
     }
     assert_eq!(

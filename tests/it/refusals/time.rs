@@ -33,9 +33,7 @@ async fn while_the_clock_is_far_back_nothing_is_decided_and_nothing_is_lost() {
         .await;
     assert_eq!(early.status, 200, "a small step back is bridged");
 
-    // Certificates are made with five minutes to spare, so the clock goes back less than that plus the running time.
     world.market.clock.set(now.before(Duration::from_secs(301)));
-    // Connections of certificates that are older than that.
     let released = door
         .post_as("back", &path, super::world::release_body())
         .await;
