@@ -78,9 +78,10 @@ impl Escrow {
     pub async fn search_log(
         &self,
         caller: Caller,
-        query: LogQuery,
+        mut query: LogQuery,
     ) -> Result<(Vec<EntryView>, Option<u64>), Failure> {
         caller.require(Kind::Auditor)?;
+        query.before = query.before.map(|before| before.min(MAX_INDEX));
         let limit = query.limit.unwrap_or(100).clamp(1, MAX_PAGE);
         let custody = &self.shared.custody;
         let filter = EntryFilter {
@@ -365,5 +366,7 @@ fn done(entry: u64) -> Verdict {
     }
 }
 
+/// No log comes near it, and entries cannot hold greater numbers: JSON's are exact to 53 bits.
+const MAX_INDEX: u64 = (1 << 53) - 1;
 /// Entries on one page.
 const MAX_PAGE: u32 = 1_000;
