@@ -68,7 +68,7 @@ enum Sealer {
 }
 
 /// The release with its receipt.
-fn released(released: Released) -> Json<Value> {
+pub(super) fn released(released: Released) -> Json<Value> {
     let mut body = released.body;
     body["release"] = json!(BASE64_STANDARD.encode(&released.release));
     body["receipt"] = json!(released.receipt);
@@ -159,7 +159,7 @@ async fn release(
     Named(id): Named,
     headers: HeaderMap,
     Document(body): Document,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Value>, Refusal> {
     let done = async {
         let handover: HandoverId = parse_id(&id)?;
         let key =
@@ -170,22 +170,9 @@ async fn release(
             .release(caller.0.clone(), key, handover, request)
             .await
     };
-    let release = done.await.map_err(|failure| caller.refuse(failure))?;
-    Ok(no_store(released(release)))
-}
-
-/// A release never stays in a cache.
-pub(super) fn no_store(body: impl IntoResponse) -> Response {
-    let mut response = body.into_response();
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// What a self-release answers with.
-pub(super) fn recovered(release: Released) -> Response {
-    no_store(released(release))
+    done.await
+        .map(released)
+        .map_err(|failure| caller.refuse(failure))
 }
 
 async fn confirm(

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::Doors;
 use super::caller::Authenticated;
 use super::document::{Asked, Named, parse_id};
-use super::handovers::no_store;
 use super::problem::Refusal;
 use crate::service::{Failure, LogQuery};
 use crate::tlog::TilePath;
@@ -36,7 +35,7 @@ async fn checkpoint(
         .checkpoint()
         .await
         .map_err(|failure| caller.refuse(failure))?;
-    Ok(no_store(note))
+    Ok(note.into_response())
 }
 
 /// Between which two sizes.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Doors;
 use super::caller::Authenticated;
 use super::document::{Asked, Document, Named, parse, parse_supply_point, required_idempotency};
-use super::handovers::{answered, recovered};
+use super::handovers::{answered, released};
 use super::ndjson;
 use super::problem::Refusal;
 use crate::identity::Kind;
@@ -140,7 +140,7 @@ async fn recover(
     Named(mpxn): Named,
     headers: HeaderMap,
     Document(body): Document,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Value>, Refusal> {
     let done = async {
         let supply_point = parse_supply_point(&mpxn)?;
         let key = required_idempotency(
@@ -156,6 +156,6 @@ async fn recover(
             .await
     };
     done.await
-        .map(recovered)
+        .map(released)
         .map_err(|failure| caller.refuse(failure))
 }

@@ -22,6 +22,12 @@ async fn whatever_is_thrown_at_it_the_service_stays_up_and_breaks_nothing() {
                 let headers = [("idempotency-key", "k"), ("content-type", "text/csv")];
                 let reply = door.send(method.clone(), &path, &headers, body).await;
                 assert!(reply.status < 500, "{identity} {method} {path}: {reply:?}");
+                let cached = reply.header("cache-control");
+                let tile = path.starts_with("/log/tile/") && reply.status == 200;
+                assert!(
+                    tile || cached == Some("no-store"),
+                    "{method} {path}: {reply:?}"
+                );
                 if reply.status >= 400 {
                     reply.code();
                 }
@@ -31,6 +37,7 @@ async fn whatever_is_thrown_at_it_the_service_stays_up_and_breaks_nothing() {
     }
     let released = world.release("GAIN", switched(), "after").await;
     assert_eq!(released.status, 200, "{released:?}");
+    assert_eq!(released.header("cache-control"), Some("no-store"));
     assert!(world.market.auditor.verified_checkpoint().await.is_ok());
 }
 
