@@ -12,7 +12,8 @@
 //! store     registry tls client  the outside world, one adapter each
 //! custody
 //! handover  policy               rules: pure, no I/O, no clock
-//! envelope  tlog  dlms identity  formats: bytes in, values out
+//! envelope  tlog  identity       formats: bytes in, values out
+//! dlms      iec62056_21
 //! types                          the words of the domain
 //! ```
 
@@ -24,6 +25,7 @@ pub mod envelope;
 pub mod handover;
 pub mod http;
 pub mod identity;
+pub mod iec62056_21;
 pub mod meter;
 pub mod policy;
 pub mod registry;

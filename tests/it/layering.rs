@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 const LAYERS: &[&[&str]] = &[
     &["types"],
-    &["envelope", "tlog", "dlms", "identity"],
+    &["envelope", "tlog", "dlms", "iec62056_21", "identity"],
     &["policy", "handover"],
     &["store", "registry", "tls", "client", "custody"],
     &["service", "meter"],
