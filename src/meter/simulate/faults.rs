@@ -66,7 +66,7 @@ impl Faults {
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownFault> {
         let mut faults = Self::default();
         for text in names {
-            let unknown = || UnknownFault(text.to_owned());
+            let unknown = || UnknownFault::new(text);
             let (name, argument) = text.split_once(':').unwrap_or((text, ""));
             match name {
                 "no-ic-reset" => faults.keeps_counter = true,
@@ -107,6 +107,12 @@ impl Faults {
 #[error("no fault is called `{0}`")]
 pub struct UnknownFault(String);
 
+impl UnknownFault {
+    pub(super) fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 const TRANSFER_FAULTS: [(&str, TransferFault); 7] = [
     ("drop-response", TransferFault::DropResponse),
     ("crash-before", TransferFault::CrashBefore),
@@ -133,7 +139,7 @@ mod tests {
         assert!(faults.is_silent && !faults.keeps_counter);
         assert_eq!(faults.lock_out.unwrap().duration, Duration::from_secs(60));
         for text in ["explode", "partial:x", "lock-out", "lock-out:3"] {
-            assert_eq!(Faults::parse([text]), Err(UnknownFault(text.to_owned())));
+            assert_eq!(Faults::parse([text]), Err(UnknownFault::new(text)));
         }
     }
 }

@@ -17,6 +17,7 @@ use meter::Meter;
 
 mod association;
 mod faults;
+pub mod iec62056_21;
 mod meter;
 mod objects;
 mod service;

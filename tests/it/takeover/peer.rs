@@ -106,13 +106,13 @@ async fn announced(log: &Path) -> SocketAddr {
     clippy::disallowed_methods,
     reason = "tests have no configuration of their own"
 )]
-fn python() -> String {
+pub(super) fn python() -> String {
     std::env::var("COS_ESCROW_TEST_PYTHON").expect(
         "set COS_ESCROW_TEST_PYTHON to a Python 3.11 with the package `cryptography` (see tests/peers/meter/README.md)",
     )
 }
 
-fn peers() -> PathBuf {
+pub(super) fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/meter")
 }
 
