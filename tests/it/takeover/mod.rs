@@ -17,6 +17,7 @@ use world::{Kill, World, released_keys, seed};
 
 mod loss;
 mod matrix;
+mod mode_c;
 mod peer;
 mod world;
 
