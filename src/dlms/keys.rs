@@ -58,7 +58,10 @@ impl From<Suite> for u8 {
 }
 
 /// What a key is for, by the numbers that `key_transfer` uses.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(
+    Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum KeyRole {
     /// Global unicast encryption key: protects what one meter is told.
     Guek,

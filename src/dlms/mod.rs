@@ -21,7 +21,10 @@ pub mod wrapper;
 /// The eight bytes that name a DLMS device: the manufacturer's three letters, then what the manufacturer chose.
 ///
 /// Half of every nonce the device sends under, so no two devices that share a key may share a title.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub struct SystemTitle(pub [u8; 8]);
 
 impl SystemTitle {
@@ -39,6 +42,20 @@ impl SystemTitle {
         u64::from_str_radix(text, 16)
             .map(|number| Self(number.to_be_bytes()))
             .map_err(|_| Malformed::Length)
+    }
+}
+
+impl TryFrom<String> for SystemTitle {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        Self::from_hex(&text)
+    }
+}
+
+impl From<SystemTitle> for String {
+    fn from(title: SystemTitle) -> Self {
+        title.to_string()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Malformed;
 use super::axdr::Value;
-use super::obis::{Member, Obis};
+use super::obis::Obis;
 
 /// How a register's number becomes a quantity: number × 10^scaler in the unit (30 = Wh).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -109,19 +109,6 @@ pub fn listed_objects(value: &Value) -> Result<Vec<(u16, Obis)>, Malformed> {
     value.as_items()?.iter().map(parse).collect()
 }
 
-/// Associations and security set-ups other than our own: whoever knows their passwords and keys still gets in.
-pub fn other_doors(objects: &[(u16, Obis)]) -> Vec<Obis> {
-    let own = [Member::OBJECT_LIST, Member::KEY_TRANSFER];
-    objects
-        .iter()
-        .filter(|(class, name)| {
-            own.iter()
-                .any(|member| member.class == *class && member.object != *name)
-        })
-        .map(|(_, name)| *name)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -171,20 +158,6 @@ mod tests {
         };
         assert_eq!(ScalerUnit::parse(&scaler.value()), Ok(scaler));
         assert_eq!(ScalerUnit::parse(&Value::Null), Err(Malformed::Type));
-    }
-
-    #[test]
-    fn doors_of_other_clients_are_found() {
-        let installer = Obis([0, 0, 40, 0, 2, 255]);
-        let their_keys = Obis([0, 0, 43, 0, 1, 255]);
-        let objects = [
-            (15, Obis::CURRENT_ASSOCIATION),
-            (15, installer),
-            (64, Obis::SECURITY),
-            (64, their_keys),
-            (3, Obis::ENERGY[0]),
-        ];
-        assert_eq!(other_doors(&objects), [installer, their_keys]);
     }
 
     proptest! {

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::future::Future;
 
-use super::released::{KeySet, RegisterRead, ReleasedMeter};
-use crate::dlms::obis::Obis;
+use super::released::{RegisterRead, ReleasedMeter};
+use super::secrets::{Role, Secrets};
 use crate::types::HandoverId;
 
 /// The escrow, as a takeover sees it. Each call may come again after a crash and must then do no harm.
 pub trait Escrow: Send + Sync {
-    /// Deposits the next keys, sealed to ourselves and the escrow. Has returned, with the generation they became, only
-    /// once they are durable; no meter is told a key before that.
+    /// Deposits the next secrets, sealed to ourselves and the escrow. Has returned, with the generation they became, only
+    /// once they are durable; no meter is told a secret before that.
     fn write_ahead(
         &self,
         meter: &ReleasedMeter,
-        keys: &KeySet,
+        secrets: &Secrets,
     ) -> impl Future<Output = Result<u32, EscrowError>> + Send;
 
     /// Hands in what the meter showed when it was taken over, before anything in it was changed.
@@ -41,10 +41,8 @@ pub enum Report {
         generation: u32,
         /// Over whose path the last keys went: who could listen on the losing supplier's path knows them.
         path: Path,
-        /// Whether the meter refused a new broadcast key: the old one, if it has any, still commands it.
-        keeps_gbek: bool,
-        /// Other associations and security set-ups of the meter, which may have passwords and keys of their own.
-        other_doors: Vec<Obis>,
+        /// Secrets that could not be changed: whoever knows them still gets in, as far as they reach.
+        stays_open: Vec<Role>,
     },
     /// The released package does not open this meter.
     Rejected(StopReason),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! released    what came with the release          escrow    what is asked of the escrow
-//! link        one meter, one association a time   journal   what is known, durable before it matters
+//! secrets     what opens a meter                  profile   what differs between types of meters
+//! link        one meter, one session a time       journal   what is known, durable before it matters
 //! takeover    the steps, in order                 fleet     many takeovers at once
 //! plan        what would be sent                  simulate  meters in this process
 //! ```
@@ -12,6 +13,8 @@ pub mod fleet;
 pub mod journal;
 pub mod link;
 pub mod plan;
+pub mod profile;
 pub mod released;
+pub mod secrets;
 pub mod simulate;
 pub mod takeover;

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use super::link::{Item, Setting};
+use super::profile::{KeyTransfer, Profile, Protocol};
 use super::released::ReleasedMeter;
 use super::takeover::repoint::writes;
-use super::takeover::{Rounds, Settings, Transfer};
-use crate::dlms::axdr::Value;
+use super::takeover::{Rounds, Settings};
 use crate::dlms::keys::KeyRole;
-use crate::dlms::obis::{Member, Obis};
+use crate::dlms::obis::Member;
 
 /// One thing that a takeover does.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +36,7 @@ pub enum PlannedStep {
         wrapped_under: Wrapping,
     },
     /// Write this, and read it back.
-    Write(Member, Value),
+    Write(Setting),
     /// Tell the escrow.
     Report,
 }
@@ -74,13 +75,7 @@ impl fmt::Display for PlannedStep {
                     names.join(", ")
                 )
             }
-            Self::Write(attribute, value) => {
-                write!(f, "SET {attribute} = ")?;
-                value
-                    .encode()
-                    .iter()
-                    .try_for_each(|byte| write!(f, "{byte:02X}"))
-            }
+            Self::Write(setting) => write!(f, "SET {setting}"),
             Self::Report => f.write_str("REPORT to the escrow"),
         }
     }
@@ -97,30 +92,28 @@ impl fmt::Display for Wrapping {
 }
 
 /// What a takeover of `meter` does if nothing goes wrong.
-pub fn plan(meter: &ReleasedMeter, settings: &Settings) -> Vec<PlannedStep> {
-    let mut steps = vec![PlannedStep::ReadPublicly(Member::SERIAL)];
-    if meter.device_name.is_some() {
-        steps.push(PlannedStep::ReadPublicly(Member::DEVICE_NAME));
-    }
-    steps.push(PlannedStep::ReadPublicly(Member::COUNTER));
+pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Vec<PlannedStep> {
+    let Protocol::Dlms(dlms) = &profile.protocol;
+    let wanted = [Item::Serial, Item::DeviceName, Item::Counter];
+    let shown = wanted
+        .into_iter()
+        .filter_map(|item| dlms.objects.item(item));
+    let mut steps: Vec<_> = shown.map(PlannedStep::ReadPublicly).collect();
     let sets = meter.candidates.len();
     steps.push(PlannedStep::EnterWithReleased { sets });
-    for register in Obis::ENERGY {
-        let attributes = [
-            Member::scaler_unit(register),
-            Member::register(register),
-            Member::TIME,
-        ];
+    for register in &dlms.read.registers {
+        let attributes = [Member::scaler_unit(*register), Member::register(*register)];
         steps.extend(attributes.map(PlannedStep::Read));
+        steps.extend(dlms.objects.item(Item::Clock).map(PlannedStep::Read));
     }
     steps.push(PlannedStep::Deposit);
     let transfer = |keys: &[KeyRole], wrapped_under| PlannedStep::TransferKeys {
         keys: keys.to_vec(),
         wrapped_under,
     };
-    let rotation = |wrapped_under| match settings.transfer {
-        Transfer::Together => vec![transfer(&[KeyRole::Guek, KeyRole::Gak], wrapped_under)],
-        Transfer::OneByOne => vec![
+    let rotation = |wrapped_under| match dlms.key_transfer {
+        KeyTransfer::Together => vec![transfer(&[KeyRole::Guek, KeyRole::Gak], wrapped_under)],
+        KeyTransfer::OneByOne => vec![
             transfer(&[KeyRole::Gak], wrapped_under),
             transfer(&[KeyRole::Guek], wrapped_under),
         ],
@@ -133,8 +126,8 @@ pub fn plan(meter: &ReleasedMeter, settings: &Settings) -> Vec<PlannedStep> {
     steps.push(transfer(&[KeyRole::Gbek], Wrapping::First));
     steps.push(PlannedStep::Read(Member::OBJECT_LIST));
     if let Some(repoint) = &meter.repoint {
-        let writes = writes(repoint);
-        steps.extend(writes.map(|(attribute, value)| PlannedStep::Write(attribute, value)));
+        let writes = writes(repoint, profile);
+        steps.extend(writes.into_iter().map(PlannedStep::Write));
     }
     if settings.rounds == Rounds::Twice {
         steps.push(PlannedStep::Deposit);

@@ -12,7 +12,9 @@ use crate::cli::exit::Failure;
 use crate::cli::takeover::{JournalKey, Opened, SupplierEscrow};
 use crate::dlms::SystemTitle;
 use crate::meter::journal::{Journal, JournalSettings};
-use crate::meter::link::{DlmsDial, LinkSettings};
+use crate::meter::link::{DeviceId, DlmsDial};
+use crate::meter::profile::Profiles;
+use crate::meter::secrets::Secrets;
 use crate::meter::simulate::{Faults, MeterSeed, Simulator};
 use crate::meter::takeover::{Outcome, Settings, Takeover};
 use crate::types::{Clock as _, Fuel, Mpid, SystemRandom};
@@ -56,9 +58,10 @@ async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOve
         .get(&event.requester)
         .ok_or_else(|| Failure::failed("the supplier takes no part"))?;
     let opened = Opened::release(&handed.document.release, &supplier.sealing)?;
-    let on_the_wall = opened.dlms_meter(Some(LOOPBACK))?;
-    let simulator = simulator(event, opened.dlms_meter(Some(LOOPBACK))?).await?;
-    let meter = opened.dlms_meter(Some(simulator.address()))?;
+    let profiles = Profiles::built_in();
+    let on_the_wall = opened.meter(&profiles, Some(LOOPBACK))?;
+    let simulator = simulator(event, opened.meter(&profiles, Some(LOOPBACK))?).await?;
+    let meter = opened.meter(&profiles, Some(simulator.address()))?;
 
     let key = Arc::new(JournalKey::random(&SystemRandom));
     let path = market.folder.join(format!("journal-{}.db", event.serial()));
@@ -72,13 +75,14 @@ async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOve
         opened: BTreeMap::from([(opened.handover, opened)]),
     };
     let dial = DlmsDial {
-        settings: LinkSettings::new(SystemTitle(*b"COSESCRW")),
+        title: SystemTitle(*b"COSESCRW"),
         counters: &journal,
         random: &SystemRandom,
     };
     let takeover = Takeover {
         journal: &journal,
         dial: &dial,
+        profiles: &profiles,
         escrow: &escrow,
         clock: &market.clock,
         random: &SystemRandom,
@@ -97,7 +101,9 @@ async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOve
             outcome,
             Outcome::Done(crate::meter::escrow::Report::Rotated { .. })
         ),
-        old_keys_work: on_the_wall.candidates.iter().any(|keys| state.holds(keys)),
+        old_keys_work: (on_the_wall.candidates.iter())
+            .filter_map(Secrets::keys)
+            .any(|keys| state.holds(keys)),
         nonce_reuses: state.nonce_reuses,
     };
     simulator.stop().await;
@@ -117,9 +123,12 @@ async fn simulator(
     meter: crate::meter::released::ReleasedMeter,
 ) -> Result<Simulator, Failure> {
     let keys = meter.candidates.into_iter().next();
-    let keys = keys.ok_or_else(|| Failure::failed("the release holds no keys"))?;
+    let keys = keys.and_then(Secrets::into_keys);
+    let (Some(keys), DeviceId::SystemTitle(title)) = (keys, meter.device) else {
+        return Err(Failure::failed("the release holds no keys"));
+    };
     let counter = keys.last_counter();
-    let mut seed = MeterSeed::new(event.serial(), meter.system_title, keys);
+    let mut seed = MeterSeed::new(event.serial(), title, keys);
     seed.last_counter = Some(counter);
     if let Some(total) = seed.registers.first_mut() {
         total.value = event.total_watt_hours();

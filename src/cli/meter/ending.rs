@@ -163,21 +163,15 @@ fn of_report(report: &Report) -> (Verdict, String) {
         Report::Rejected(reason) => (Verdict::Rejected, explained(*reason).to_owned()),
         Report::CannotRotate(reason) => (Verdict::NotRotatable, explained(*reason).to_owned()),
         Report::Rotated {
-            path,
-            keeps_gbek,
-            other_doors,
-            ..
+            path, stays_open, ..
         } => {
             let mut notes = Vec::new();
             if *path == Path::Losing {
                 notes.push("over the losing supplier's path".to_owned());
             }
-            if *keeps_gbek {
-                notes.push("the broadcast key is the old one".to_owned());
-            }
-            if !other_doors.is_empty() {
-                let doors: Vec<_> = other_doors.iter().map(ToString::to_string).collect();
-                notes.push(format!("other ways in: {}", doors.join(" ")));
+            if !stays_open.is_empty() {
+                let names: Vec<_> = stays_open.iter().map(ToString::to_string).collect();
+                notes.push(format!("stays open: {}", names.join(", ")));
             }
             (Verdict::Rotated, notes.join("; "))
         }
@@ -189,7 +183,7 @@ fn of_error(error: &TakeoverError) -> Verdict {
         TakeoverError::Escrow(EscrowError::Unavailable(_))
         | TakeoverError::Journal(JournalError::LeaseLost) => Verdict::Waiting,
         TakeoverError::Escrow(EscrowError::Refused(_)) => Verdict::Refused,
-        TakeoverError::Journal(_) => Verdict::Failed,
+        TakeoverError::Journal(_) | TakeoverError::NoProfile(_) => Verdict::Failed,
     }
 }
 
@@ -239,7 +233,9 @@ pub fn verdict(endings: &[Ending]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dlms::keys::KeyRole;
     use crate::meter::link::LinkError;
+    use crate::meter::secrets::Role;
 
     fn ending(outcome: &Result<Outcome, TakeoverError>) -> Ending {
         let handover = HandoverId::random(&crate::types::SystemRandom);
@@ -250,8 +246,7 @@ mod tests {
         ending(&Ok(Outcome::Done(Report::Rotated {
             generation: 2,
             path: Path::Losing,
-            keeps_gbek: true,
-            other_doors: Vec::new(),
+            stays_open: vec![Role::Key(KeyRole::Gbek)],
         })))
     }
 
@@ -284,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_row_says_what_is_left_to_know() {
-        let notes = "over the losing supplier's path; the broadcast key is the old one";
+        let notes = "over the losing supplier's path; stays open: GBEK";
         assert_eq!(rotated().cells(), ["", "", "rotated", notes]);
         let until = "the meter cannot be reached, not before 2026-09-21T14:13:20.000Z";
         assert_eq!(waiting().cells(), ["", "", "waiting", until]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::desk::Desk;
@@ -15,9 +16,10 @@ use crate::envelope::SealingPublicKey;
 use crate::identity::SigningIdentity;
 use crate::meter::fleet::{Counts, run_fleet};
 use crate::meter::journal::{Claim, JournalSettings};
-use crate::meter::link::{DlmsDial, LinkSettings};
+use crate::meter::link::DlmsDial;
+use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
-use crate::meter::takeover::{Rounds, Settings, Takeover, Transfer};
+use crate::meter::takeover::{Rounds, Settings, Takeover};
 use crate::types::{Clock, HandoverId, PartyId, SystemRandom};
 
 /// How meters are taken over.
@@ -42,30 +44,36 @@ pub struct How {
 }
 
 /// What is sent to a meter.
-#[derive(clap::Args, Clone, Copy, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Rotation {
     /// Rotate once only: whoever listens on the losing supplier's path then knows the new keys.
     #[arg(long)]
     pub once: bool,
-    /// Send the encryption and the authentication key in a request each.
-    #[arg(long)]
-    pub one_by_one: bool,
+    /// A folder of profiles (`*.toml`) of meter types that are not built in.
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
 }
 
 impl Rotation {
     /// As a takeover takes it.
-    pub fn settings(self) -> Settings {
+    pub fn settings(&self) -> Settings {
         Settings {
             rounds: match self.once {
                 true => Rounds::Once,
                 false => Rounds::Twice,
             },
-            transfer: match self.one_by_one {
-                true => Transfer::OneByOne,
-                false => Transfer::Together,
-            },
             ..Settings::default()
         }
+    }
+
+    /// The profiles of meter types that are known.
+    pub fn profiles(&self) -> Result<Profiles, Failure> {
+        let mut profiles = Profiles::built_in();
+        if let Some(folder) = &self.profiles {
+            let added = profiles.add_folder(folder);
+            added.map_err(|error| Failure::new(Exit::Usage, error))?;
+        }
+        Ok(profiles)
     }
 }
 
@@ -110,6 +118,8 @@ pub struct HeadEnd<'a> {
     pub clock: &'a dyn Clock,
     /// Journal and releases.
     pub desk: &'a Desk,
+    /// What is particular to types of meters.
+    pub profiles: Profiles,
     /// How.
     pub how: How,
 }
@@ -215,13 +225,14 @@ impl HeadEnd<'_> {
             opened: work.opened,
         };
         let dial = DlmsDial {
-            settings: LinkSettings::new(self.how.system_title),
+            title: self.how.system_title,
             counters: journal,
             random: &SystemRandom,
         };
         let takeover = Takeover {
             journal,
             dial: &dial,
+            profiles: &self.profiles,
             escrow: &escrow,
             clock: self.clock,
             random: &SystemRandom,

@@ -1,6 +1,7 @@
 //! `meter plan`: what a takeover would send, step by step, keys redacted.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -56,10 +57,13 @@ impl Row for Step {
 pub fn steps(
     source: &Source,
     keys: &SealingKeys,
-    rotation: Rotation,
+    rotation: &Rotation,
 ) -> Result<Vec<Step>, Failure> {
-    let meter = Loaded::read(&source.release, keys)?.meter(source)?;
-    let planned = plan(&meter, &rotation.settings());
+    let profiles = rotation.profiles()?;
+    let meter = Loaded::read(&source.release, keys)?.meter(source, &profiles)?;
+    let profile = profiles.get(&meter.profile).map(Arc::as_ref);
+    let profile = profile.ok_or_else(|| Failure::failed("the profile was just chosen"))?;
+    let planned = plan(&meter, profile, &rotation.settings());
     let step = |(number, action): (usize, &dyn std::fmt::Display)| Step {
         serial: meter.serial.clone(),
         supply_point: meter.supply_point.clone(),
@@ -78,7 +82,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
     let keys = SealingKeys::new(arguments.sealing_key.as_deref(), &settings.keys)?;
     let mut all = Vec::new();
     for source in arguments.releases.sources()? {
-        all.extend(steps(&source?, &keys, arguments.rotation)?);
+        all.extend(steps(&source?, &keys, &arguments.rotation)?);
     }
     output.rows(&all)
 }

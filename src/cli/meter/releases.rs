@@ -11,6 +11,7 @@ use crate::cli::files;
 use crate::cli::key::file as key_file;
 use crate::cli::takeover::Opened;
 use crate::envelope::{Release, SealingKeyPair, SealingPublicKey};
+use crate::meter::profile::Profiles;
 use crate::meter::released::{ReleasedMeter, Repoint};
 use crate::types::{HandoverId, PartyId, Timestamp};
 
@@ -182,8 +183,8 @@ impl Loaded {
     }
 
     /// The meter, where and as the source says.
-    pub fn meter(&self, source: &Source) -> Result<ReleasedMeter, Failure> {
-        let mut meter = self.opened.dlms_meter(source.address)?;
+    pub fn meter(&self, source: &Source, profiles: &Profiles) -> Result<ReleasedMeter, Failure> {
+        let mut meter = self.opened.meter(profiles, source.address)?;
         meter.repoint.clone_from(&source.repoint);
         Ok(meter)
     }

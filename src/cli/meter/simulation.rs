@@ -17,7 +17,9 @@ use crate::cli::output::{Output, Row};
 use crate::dlms::SystemTitle;
 use crate::dlms::keys::Suite;
 use crate::envelope::package::{Credential, Dlms, Meter, Package, SecretHex, SecretText, Text};
-use crate::meter::released::KeySet;
+use crate::meter::link::DeviceId;
+use crate::meter::profile::Profiles;
+use crate::meter::secrets::{KeySet, Secrets};
 use crate::meter::simulate::{Faults, MeterSeed, Simulator};
 use crate::types::{MeterSerial, Secret, SupplyPoint, SystemRandom};
 
@@ -145,11 +147,14 @@ async fn released(arguments: &Arguments, keys: &SealingKeys) -> Result<Vec<Simul
 
 /// Starts the meter that a release is about: it has the keys that were deposited, and shows what was read off it.
 pub async fn like(loaded: &Loaded, bind: SocketAddr, faults: Faults) -> Result<Simulated, Failure> {
-    let meter = loaded.opened.dlms_meter(Some(bind))?;
+    let meter = loaded.opened.meter(&Profiles::built_in(), Some(bind))?;
     let current = meter.candidates.into_iter().next();
-    let current = current.ok_or_else(|| Failure::failed("the release holds no keys"))?;
+    let current = current.and_then(Secrets::into_keys);
+    let (Some(current), DeviceId::SystemTitle(title)) = (current, meter.device) else {
+        return Err(Failure::failed("the release holds no keys"));
+    };
     let counter = current.last_counter();
-    let mut seed = MeterSeed::new(meter.serial.original(), meter.system_title, current);
+    let mut seed = MeterSeed::new(meter.serial.original(), title, current);
     seed.last_counter = Some(counter);
     let read = loaded.opened.closing_watt_hours();
     if let (Some(shown), Some(read)) = (seed.registers.first_mut(), read) {

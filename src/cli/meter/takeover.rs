@@ -85,6 +85,7 @@ fn head_end<'a>(session: &'a Session, desk: &'a Desk, how: &How) -> Result<HeadE
         signer: depositor.signer,
         clock: &SystemClock,
         desk,
+        profiles: how.rotation.profiles()?,
         how: how.clone(),
     })
 }
@@ -100,7 +101,7 @@ async fn begin(
     let loaded = Loaded::read(&source.release, keys).map_err(unread)?;
     let handover = Some(loaded.handover());
     let unfit = |failure| Box::new(Ending::of_failure(handover, &failure));
-    let meter = loaded.meter(&source).map_err(unfit)?;
+    let meter = loaded.meter(&source, &head_end.profiles).map_err(unfit)?;
     match head_end.claim(&loaded, &meter).await {
         Ok(_) => Ok(loaded),
         Err(failure) => Err(Box::new(

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Opened, management};
+use super::Opened;
 use crate::client::{Client, ClientError, Depositor, seal_package, seal_read};
+use crate::dlms::keys::KeyRole;
 use crate::dlms::obis::Obis;
-use crate::envelope::package::{Credential, Package, SecretHex};
+use crate::envelope::package::{Credential, Dlms, Package, SecretHex};
 use crate::envelope::read::Read;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
 use crate::identity::SigningIdentity;
 use crate::meter::escrow::{Escrow, EscrowError, Report};
-use crate::meter::released::{KeySet, RegisterRead, ReleasedMeter};
+use crate::meter::released::{RegisterRead, ReleasedMeter};
+use crate::meter::secrets::{KeySet, Secrets};
 use crate::types::{
     Clock, EnvelopeId, HandoverId, PartyId, Random, Secret, SystemRandom, Timestamp,
 };
@@ -33,8 +35,12 @@ pub struct SupplierEscrow<'a> {
 }
 
 impl Escrow for SupplierEscrow<'_> {
-    async fn write_ahead(&self, meter: &ReleasedMeter, keys: &KeySet) -> Result<u32, EscrowError> {
-        let next = self.next_package(meter.handover, keys)?;
+    async fn write_ahead(
+        &self,
+        meter: &ReleasedMeter,
+        secrets: &Secrets,
+    ) -> Result<u32, EscrowError> {
+        let next = self.next_package(meter.handover, secrets)?;
         let envelope = self.seal(&next).await?;
         let key = request_key();
         let deposited = self
@@ -120,27 +126,26 @@ impl SupplierEscrow<'_> {
         first.ok_or_else(|| EscrowError::Refused("the release holds no package".to_owned()))
     }
 
-    /// The newest released package with the keys that the meter is about to get.
-    fn next_package(&self, handover: HandoverId, keys: &KeySet) -> Result<Package, EscrowError> {
-        let unfit = |what: &str| EscrowError::Refused(what.to_owned());
+    /// The newest released package with the secrets that the meter is about to get.
+    fn next_package(
+        &self,
+        handover: HandoverId,
+        secrets: &Secrets,
+    ) -> Result<Package, EscrowError> {
         let newest = &self.opened(handover)?.newest;
         let mut package = Package::parse(newest.expose())
             .map_err(|error| EscrowError::Refused(error.to_string()))?;
-        if management(&package).is_none() {
-            return Err(unfit("the package has no DLMS keys"));
-        }
-        let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
-        for credential in &mut package.credentials {
-            if let Credential::Dlms(dlms) = credential {
-                dlms.guek = hex(keys.guek());
-                dlms.gak = hex(keys.gak());
-                dlms.kek = hex(keys.kek());
-                dlms.gbek = keys.key(crate::dlms::keys::KeyRole::Gbek).and_then(hex);
-                dlms.invocation_counter = Some(keys.last_counter());
-                break;
+        let mut credentials = package.credentials.iter_mut();
+        let put = credentials.any(|credential| match (credential, secrets) {
+            (Credential::Dlms(dlms), Secrets::Keys(keys)) => {
+                put_keys(dlms, keys);
+                true
             }
-        }
-        Ok(package)
+            _ => false,
+        });
+        put.then_some(package).ok_or_else(|| {
+            EscrowError::Refused("the package has no place for these secrets".to_owned())
+        })
     }
 
     async fn seal(&self, package: &Package) -> Result<Envelope, EscrowError> {
@@ -156,6 +161,15 @@ impl SupplierEscrow<'_> {
             (own, self.own_key.clone()),
         ])
     }
+}
+
+fn put_keys(dlms: &mut Dlms, keys: &KeySet) {
+    let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
+    dlms.guek = hex(keys.guek());
+    dlms.gak = hex(keys.gak());
+    dlms.kek = hex(keys.kek());
+    dlms.gbek = keys.key(KeyRole::Gbek).and_then(hex);
+    dlms.invocation_counter = Some(keys.last_counter());
 }
 
 /// A new key for a request that is sent once: an unknown outcome is asked for by the takeover, not by the transport.

@@ -13,7 +13,10 @@ use crate::envelope::package::{Credential, Dlms, Package, SecretHex};
 use crate::envelope::read::Read;
 use crate::envelope::{Kek, Release, SealingKeyPair};
 use crate::meter::journal::{SealError, Sealer};
-use crate::meter::released::{KeySet, ReleasedMeter};
+use crate::meter::link::DeviceId;
+use crate::meter::profile::Profiles;
+use crate::meter::released::ReleasedMeter;
+use crate::meter::secrets::{KeySet, Secrets};
 use crate::types::{Component, HandoverId, Random, Secret, SystemRandom};
 
 /// What a release holds, opened.
@@ -60,8 +63,12 @@ impl Opened {
         self.read.as_ref().map(escrow::imported)
     }
 
-    /// The meter for a takeover over DLMS; `address` instead of the released one where the meter is reached otherwise.
-    pub fn dlms_meter(&self, address: Option<SocketAddr>) -> Result<ReleasedMeter, Failure> {
+    /// The meter for a takeover; `address` instead of the released one where the meter is reached otherwise.
+    pub fn meter(
+        &self,
+        profiles: &Profiles,
+        address: Option<SocketAddr>,
+    ) -> Result<ReleasedMeter, Failure> {
         let unfit = |what: &str| Failure::new(Exit::Refused, what);
         let package = self
             .packages
@@ -71,11 +78,15 @@ impl Opened {
             .packages
             .iter()
             .filter_map(management)
-            .map(key_set)
+            .map(|dlms| key_set(dlms).map(Secrets::from))
             .collect::<Result<Vec<_>, _>>()?;
         let dlms = management(package).ok_or_else(|| unfit("the meter has no DLMS keys"))?;
         let title = dlms.system_title.as_ref().map(SecretHex::expose);
         let title = title.ok_or_else(|| unfit("the package names no system title"))?;
+        let title = SystemTitle::from_slice(title).map_err(Failure::failed)?;
+        let make = package.meter.make.as_str();
+        let profile = profiles.choose(make, "dlms");
+        let profile = profile.ok_or_else(|| unfit("no meter profile is for DLMS"))?;
         let released = || {
             let host = package.comms.address.as_ref()?.expose().parse().ok()?;
             let port = package.comms.port?;
@@ -88,7 +99,8 @@ impl Opened {
             address: address
                 .or_else(released)
                 .ok_or_else(|| unfit("the package names no address and port"))?,
-            system_title: SystemTitle::from_slice(title).map_err(Failure::failed)?,
+            profile: profile.name.clone(),
+            device: DeviceId::SystemTitle(title),
             device_name: None,
             candidates,
             closing_read: None,

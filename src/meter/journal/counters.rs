@@ -4,7 +4,7 @@ use super::{Journal, JournalError};
 use crate::dlms::SystemTitle;
 use crate::dlms::keys::key_name;
 use crate::meter::link::{CounterBlock, Counters, CountersError};
-use crate::meter::released::KeySet;
+use crate::meter::secrets::Secrets;
 use crate::types::Digest;
 
 impl Counters for Journal {
@@ -59,17 +59,17 @@ impl Journal {
     /// Notes the counter that a set came with, for any sender, so that a meter far ahead of zero is believed.
     pub(super) async fn note_counter(
         transaction: &mut sqlx::SqliteTransaction<'_>,
-        set: &KeySet,
+        set: &Secrets,
     ) -> Result<(), JournalError> {
-        if set.last_counter() == 0 {
+        let Some(keys) = set.keys().filter(|keys| keys.last_counter() > 0) else {
             return Ok(());
-        }
+        };
         sqlx::query(
             "INSERT INTO counters (key, title, high) VALUES ($1, '', $2)
              ON CONFLICT (key, title) DO UPDATE SET high = max(high, excluded.high)",
         )
-        .bind(key_name(set.guek()).to_string())
-        .bind(i64::from(set.last_counter()))
+        .bind(key_name(keys.guek()).to_string())
+        .bind(i64::from(keys.last_counter()))
         .execute(&mut **transaction)
         .await?;
         Ok(())

@@ -5,7 +5,7 @@ use sqlx::SqliteTransaction;
 use super::rows::millis;
 use super::{Journal, JournalError, Progress};
 use crate::meter::escrow::StopReason;
-use crate::meter::released::KeySet;
+use crate::meter::secrets::Secrets;
 use crate::types::{HandoverId, Random, Timestamp};
 
 /// The right to work on one meter, until it expires.
@@ -67,7 +67,7 @@ impl Journal {
         &self,
         lease: &Lease,
         progress: &Progress,
-        (number, set): (u32, &KeySet),
+        (number, set): (u32, &Secrets),
         now: Timestamp,
     ) -> Result<(), JournalError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::dlms::obis::Obis;
 use crate::meter::escrow::StopReason;
 use crate::meter::released::RegisterRead;
+use crate::meter::secrets::Role;
 use crate::types::Timestamp;
 
 /// The steps, in order. From `Prepared` to `OthersDone` they are taken once a round.
@@ -143,10 +143,8 @@ pub struct Progress {
     pub wait_until: Timestamp,
     /// The change-of-supplier read.
     pub reads: Vec<RegisterRead>,
-    /// Whether the meter refused a new broadcast key.
-    pub keeps_gbek: bool,
-    /// Other ways into the meter, which this takeover does not close.
-    pub other_doors: Vec<Obis>,
+    /// Secrets that could not be changed.
+    pub stays_open: Vec<Role>,
     /// Whether the released keys were refused after the new ones worked.
     pub released_refused: bool,
 }
@@ -171,8 +169,7 @@ impl Progress {
             back_off: Duration::ZERO,
             wait_until: Timestamp::default(),
             reads: Vec::new(),
-            keeps_gbek: false,
-            other_doors: Vec::new(),
+            stays_open: Vec::new(),
             released_refused: false,
         }
     }

@@ -7,9 +7,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteTransaction};
 
 use super::{Journal, JournalError, Lease, Progress, State};
-use crate::dlms::SystemTitle;
 use crate::meter::escrow::StopReason;
-use crate::meter::released::{KeySet, RegisterRead, ReleasedMeter, Repoint};
+use crate::meter::link::DeviceId;
+use crate::meter::released::{RegisterRead, ReleasedMeter, Repoint};
+use crate::meter::secrets::Secrets;
 use crate::types::{Digest, HandoverId, MeterSerial, SupplyPoint, Timestamp};
 
 /// What claiming a meter did.
@@ -28,7 +29,7 @@ pub struct Record {
     /// The meter as it was released.
     pub meter: ReleasedMeter,
     /// The key sets that the meter may have, by number; the highest is the newest.
-    pub sets: BTreeMap<u32, KeySet>,
+    pub sets: BTreeMap<u32, Secrets>,
     /// How far it is.
     pub progress: Progress,
 }
@@ -63,7 +64,8 @@ struct Job {
     supply_point: SupplyPoint,
     serial: MeterSerial,
     address: SocketAddr,
-    system_title: String,
+    profile: String,
+    device: DeviceId,
     device_name: Option<String>,
     closing_read: Option<Vec<RegisterRead>>,
     repoint: Option<Repoint>,
@@ -113,7 +115,7 @@ impl Journal {
                  lease_owner = NULL, lease_until = 0, changed_at = excluded.changed_at",
         )
         .bind(meter.handover.to_string())
-        .bind(meter.system_title.to_string())
+        .bind(one_meter(meter))
         .bind(serde_json::to_string(&Job::of(meter))?)
         .bind(progress.state.as_str())
         .bind(serde_json::to_string(&progress)?)
@@ -133,7 +135,7 @@ impl Journal {
         transaction: &mut SqliteTransaction<'_>,
         handover: HandoverId,
         number: u32,
-        set: &KeySet,
+        set: &Secrets,
     ) -> Result<(), JournalError> {
         let sealed = self
             .sealer
@@ -165,21 +167,21 @@ impl Journal {
         let job: Job = serde_json::from_str(row.try_get("job")?)?;
         let progress = serde_json::from_str(row.try_get("progress")?)?;
         Ok(Record {
-            meter: job.into_meter(handover)?,
+            meter: job.into_meter(handover),
             sets: self.sets(handover).await?,
             progress,
         })
     }
 
-    /// The newest key set of a takeover: once it is reported, the one that the meter has.
-    pub async fn newest_keys(&self, handover: HandoverId) -> Result<KeySet, JournalError> {
+    /// The newest secrets of a takeover: once it is reported, those that the meter has.
+    pub async fn newest_secrets(&self, handover: HandoverId) -> Result<Secrets, JournalError> {
         let newest = self.sets(handover).await?.pop_last();
         newest
             .map(|(_, set)| set)
             .ok_or(JournalError::Unknown(handover))
     }
 
-    async fn sets(&self, handover: HandoverId) -> Result<BTreeMap<u32, KeySet>, JournalError> {
+    async fn sets(&self, handover: HandoverId) -> Result<BTreeMap<u32, Secrets>, JournalError> {
         let rows = sqlx::query("SELECT number, sealed FROM key_sets WHERE handover = $1")
             .bind(handover.to_string())
             .fetch_all(&self.pool)
@@ -189,7 +191,7 @@ impl Journal {
             let plain = self
                 .sealer
                 .open(&context(handover, number), row.try_get("sealed")?)?;
-            let set = KeySet::from_bytes(plain.expose());
+            let set = Secrets::from_bytes(plain.expose());
             Ok((
                 number,
                 set.map_err(|error| JournalError::Damaged(error.to_string()))?,
@@ -213,7 +215,8 @@ impl Job {
             supply_point: meter.supply_point.clone(),
             serial: meter.serial.clone(),
             address: meter.address,
-            system_title: meter.system_title.to_string(),
+            profile: meter.profile.clone(),
+            device: meter.device.clone(),
             device_name: meter.device_name.clone(),
             closing_read: meter.closing_read.clone(),
             repoint: meter.repoint.clone(),
@@ -221,19 +224,19 @@ impl Job {
     }
 
     /// The meter; its keys are in sets of their own.
-    fn into_meter(self, handover: HandoverId) -> Result<ReleasedMeter, JournalError> {
-        let title = SystemTitle::from_hex(&self.system_title);
-        Ok(ReleasedMeter {
+    fn into_meter(self, handover: HandoverId) -> ReleasedMeter {
+        ReleasedMeter {
             handover,
             supply_point: self.supply_point,
             serial: self.serial,
             address: self.address,
-            system_title: title.map_err(|error| JournalError::Damaged(error.to_string()))?,
+            profile: self.profile,
+            device: self.device,
             device_name: self.device_name,
             candidates: Vec::new(),
             closing_read: self.closing_read,
             repoint: self.repoint,
-        })
+        }
     }
 }
 
@@ -269,6 +272,15 @@ fn rejected(progress: &Progress) -> bool {
         progress.stopped,
         Some(StopReason::WrongKeys | StopReason::WrongMeter)
     ) && progress.target.is_none()
+}
+
+/// What no two meters have in common.
+fn one_meter(meter: &ReleasedMeter) -> String {
+    match &meter.device {
+        DeviceId::SystemTitle(title) => title.to_string(),
+        // Alone on its line, a meter may have no address of its own.
+        DeviceId::Outstation(address) => format!("{} {address}", meter.serial),
+    }
 }
 
 fn context(handover: HandoverId, number: u32) -> Vec<u8> {

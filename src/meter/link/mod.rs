@@ -1,78 +1,213 @@
-//! One meter over one line: log in, read, write, hand over keys. A driver a protocol; the takeover knows none of them.
+//! One meter over one line: come in, look, write, change secrets. The takeover says what it wants; a driver a protocol
+//! knows how, and the meter's profile knows where.
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-pub use dlms::{DlmsDial, LinkSettings};
+pub use dlms::{DlmsDial, DlmsLink};
 
+use super::profile::Profile;
+use super::secrets::{Role, Secrets};
 use crate::dlms::SystemTitle;
-use crate::dlms::axdr::Value;
-use crate::dlms::ciphering::CipherKeys;
-use crate::dlms::keys::{Suite, WrappedKey};
-use crate::dlms::obis::Member;
-use crate::types::Digest;
+use crate::dlms::obis::Obis;
+use crate::dlms::objects::ScalerUnit;
+use crate::types::{Digest, Timestamp};
 
 mod dlms;
+mod error;
 mod transport;
 
-/// A line to one meter. It has at most one association; every error ends it.
+pub use error::{CountersError, LinkError};
+
+/// A line to one meter. It has at most one session; every error but a clear refusal ends it.
 pub trait MeterLink: Send {
-    /// Ends what there was and opens a new association.
-    fn associate(&mut self, login: Login<'_>)
-    -> impl Future<Output = Result<(), LinkError>> + Send;
+    /// Ends what there was and comes in anew.
+    fn enter(&mut self, login: Login<'_>) -> impl Future<Output = Result<(), LinkError>> + Send;
 
-    /// Reads an attribute.
-    fn read(&mut self, attribute: Member) -> impl Future<Output = Result<Value, LinkError>> + Send;
-
-    /// Writes an attribute.
-    fn write(
+    /// What the meter shows of what is wanted.
+    fn identity(
         &mut self,
-        attribute: Member,
-        value: &Value,
-    ) -> impl Future<Output = Result<(), LinkError>> + Send;
+        wanted: &[Item],
+    ) -> impl Future<Output = Result<Identity, LinkError>> + Send;
 
-    /// Hands over keys. Whatever this returns, the meter may or may not have taken them: even success is only a hint.
-    fn transfer_keys(
+    /// What the registers of the change-of-supplier read show: those of the profile that the meter has.
+    fn registers(&mut self) -> impl Future<Output = Result<Vec<Shown>, LinkError>> + Send;
+
+    /// Reads a setting.
+    fn setting(
         &mut self,
-        keys: &[WrappedKey],
-    ) -> impl Future<Output = Result<(), LinkError>> + Send;
+        name: SettingName,
+    ) -> impl Future<Output = Result<Setting, LinkError>> + Send;
 
-    /// Ends the association, as far as the meter still listens.
-    fn release(&mut self) -> impl Future<Output = ()> + Send;
+    /// Writes a setting.
+    fn set(&mut self, setting: &Setting) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// Which secrets the meter has besides the manager's: whoever knows them still gets in.
+    fn other_secrets(&mut self) -> impl Future<Output = Result<Vec<Role>, LinkError>> + Send;
+
+    /// Changes secrets. Whatever this returns, the meter may or may not have taken them: even success is only a hint.
+    fn change(&mut self, change: Change<'_>) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// Ends the session, as far as the meter still listens.
+    fn leave(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Makes links. Nothing is sent before the first association.
+/// Makes links. Nothing is sent before somebody enters.
 pub trait Dial: Send + Sync {
     /// What it makes.
     type Link: MeterLink;
 
-    /// A link to the meter at `address`.
-    fn dial(&self, address: SocketAddr) -> Self::Link;
+    /// A link to a meter.
+    fn dial(&self, station: Station) -> Self::Link;
 }
 
-/// As whom to associate.
+/// Which meter, and where.
+#[derive(Clone, Debug)]
+pub struct Station {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What it calls itself.
+    pub device: DeviceId,
+    /// What is particular to its type.
+    pub profile: Arc<Profile>,
+}
+
+/// What a meter calls itself on the line.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceId {
+    /// A DLMS meter: its answers must carry this.
+    SystemTitle(SystemTitle),
+    /// A meter of IEC 62056-21: the address that it is called by, empty where it is alone on its line.
+    Outstation(String),
+}
+
+/// As whom to come in.
 #[derive(Clone, Copy)]
 pub enum Login<'a> {
     /// As anybody: name, serial number, counter.
-    Public,
-    /// As the one that knows the keys.
-    Management(Credentials<'a>),
+    Anybody,
+    /// As the one that may change everything.
+    Manager(Credentials<'a>),
 }
 
-/// What the management client proves itself with, and what it expects of the meter.
+/// What a manager proves itself with.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
-    /// The keys.
-    pub keys: CipherKeys<'a>,
-    /// The suite they are for.
-    pub suite: Suite,
-    /// The title that the meter must have.
-    pub meter: SystemTitle,
-    /// The counters that the meter has seen: only higher ones will do.
+    /// The secrets that the meter has.
+    pub secrets: &'a Secrets,
+    /// The set that the authentication key is from: another one after half a transfer of DLMS keys, else the same.
+    pub gak: &'a Secrets,
+    /// The counters that the meter has seen: only higher ones will do. For DLMS.
     pub counter_above: u32,
 }
 
-/// Hands out counters, each of them once.
+/// Something that a meter tells about itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Item {
+    /// The name that its maker gave it.
+    DeviceName,
+    /// The serial number on its plate.
+    Serial,
+    /// Which firmware it runs.
+    Firmware,
+    /// Its time.
+    Clock,
+    /// The counter of accepted messages: the last one or the next, as meters differ.
+    Counter,
+}
+
+/// What a meter told. Nothing where it was not asked, has it not, or does not show it to this client.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Identity {
+    /// The name that its maker gave it.
+    pub device_name: Option<String>,
+    /// The serial number on its plate.
+    pub serial: Option<String>,
+    /// Which firmware it runs.
+    pub firmware: Option<String>,
+    /// Its time, if it is set.
+    pub clock: Option<Timestamp>,
+    /// The counter of accepted messages.
+    pub counter: Option<u32>,
+}
+
+/// What one register shows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Shown {
+    /// The register, by the name that all protocols share.
+    pub register: Obis,
+    /// The number: number × 10^scaler in the unit.
+    pub value: i64,
+    /// Scaler and unit.
+    pub scaler_unit: ScalerUnit,
+    /// The meter's time for it, if its clock is set.
+    pub meter_time: Option<Timestamp>,
+}
+
+/// A communication setting of a meter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SettingName {
+    /// The access point name.
+    Apn,
+    /// Where the meter pushes to.
+    PushDestination,
+    /// The port at which it listens.
+    Port,
+    /// Where it connects to by itself, first choice first.
+    AutoConnect,
+}
+
+/// A communication setting and its value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Setting {
+    /// The access point name.
+    Apn(String),
+    /// Where the meter pushes to, such as `10.9.8.7:5000`.
+    PushDestination(String),
+    /// The port at which it listens.
+    Port(u16),
+    /// Where it connects to by itself, first choice first.
+    AutoConnect(Vec<String>),
+}
+
+impl Setting {
+    /// Which setting.
+    pub fn name(&self) -> SettingName {
+        match self {
+            Self::Apn(_) => SettingName::Apn,
+            Self::PushDestination(_) => SettingName::PushDestination,
+            Self::Port(_) => SettingName::Port,
+            Self::AutoConnect(_) => SettingName::AutoConnect,
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apn(name) => write!(f, "APN = {name}"),
+            Self::PushDestination(destination) => write!(f, "push destination = {destination}"),
+            Self::Port(number) => write!(f, "port = {number}"),
+            Self::AutoConnect(addresses) => write!(f, "auto-connect = {}", addresses.join(", ")),
+        }
+    }
+}
+
+/// A change of secrets, sent as one request.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// Which secrets.
+    pub roles: &'a [Role],
+    /// The set they are from.
+    pub to: &'a Secrets,
+    /// The set whose key encryption key, or password, the meter takes them under.
+    pub under: &'a Secrets,
+}
+
+/// Hands out invocation counters of DLMS, each of them once.
 pub trait Counters: Send + Sync {
     /// Reserves the next block of counters above `above` for one sender under one key, durably, before any is used.
     fn reserve(
@@ -90,68 +225,4 @@ pub struct CounterBlock {
     pub first: u32,
     /// The last.
     pub last: u32,
-}
-
-/// No counters can be had.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum CountersError {
-    /// The meter's word for it is not authenticated, and the rest of the key's life would be skipped.
-    #[error("the meter asks for a counter above `{above}`, while `{used}` is the highest known")]
-    Jump {
-        /// What the meter asks for.
-        above: u32,
-        /// What we know of.
-        used: u32,
-    },
-    /// The key must be replaced.
-    #[error("the counters of the key are used up")]
-    Spent,
-    /// The journal cannot be written.
-    #[error("counters cannot be reserved: {0}")]
-    Unavailable(String),
-}
-
-/// What went wrong between us and a meter.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum LinkError {
-    /// No connection came about; nothing was sent.
-    #[error("the meter cannot be reached")]
-    Unreachable,
-    /// The meter was silent for too long.
-    #[error("the meter did not answer in time")]
-    TimedOut,
-    /// The meter ended the connection instead of answering: how some refuse keys.
-    #[error("the meter closed the connection")]
-    Closed,
-    /// The meter says that the keys are not its keys.
-    #[error("the meter refuses the keys")]
-    KeysRefused,
-    /// The meter answers, but does not prove that it has the keys.
-    #[error("the meter does not prove that it has the keys")]
-    MeterUnproven,
-    /// The counter was used before; the lowest that will do, where the meter tells.
-    #[error("the meter has seen a higher counter")]
-    StaleCounter(Option<u32>),
-    /// The association is refused for another reason.
-    #[error("the meter refuses the association (`{0}`)")]
-    AssociationRefused(u8),
-    /// The meter understood, and does not want to.
-    #[error("the meter refuses with result `{0}`")]
-    Denied(u8),
-    /// Another meter answers.
-    #[error("a meter with system title `{0}` answers")]
-    WrongMeter(SystemTitle),
-    /// The answer is none to what was asked.
-    #[error("the answer of the meter cannot be understood")]
-    Garbled,
-    /// No counters to send under.
-    #[error(transparent)]
-    Counters(#[from] CountersError),
-}
-
-impl LinkError {
-    /// Whether the meter may count this against us, as a wrong guess at its keys.
-    pub fn is_failed_login(&self) -> bool {
-        matches!(self, Self::KeysRefused | Self::MeterUnproven | Self::Closed)
-    }
 }

@@ -9,22 +9,23 @@ use tokio::time::timeout;
 
 use super::LinkError;
 use crate::dlms::wrapper::{Header, frame};
+use crate::meter::profile::Line;
 
-/// A connection between one client of ours and the meter's management device.
+/// A connection between one client of ours and one logical device of a meter.
 pub(super) struct Transport {
     stream: TcpStream,
     client: u16,
+    server: u16,
     answer_within: Duration,
 }
 
 impl Transport {
     pub(super) async fn connect(
         address: SocketAddr,
-        client: u16,
-        within: Duration,
-        answer_within: Duration,
+        (client, server): (u16, u16),
+        line: &Line,
     ) -> Result<Self, LinkError> {
-        let stream = timeout(within, TcpStream::connect(address))
+        let stream = timeout(line.connect_within(), TcpStream::connect(address))
             .await
             .ok()
             .and_then(Result::ok)
@@ -34,7 +35,8 @@ impl Transport {
         Ok(Self {
             stream,
             client,
-            answer_within,
+            server,
+            answer_within: line.answer_within(),
         })
     }
 
@@ -46,13 +48,13 @@ impl Transport {
     }
 
     async fn send_and_receive(&mut self, message: &[u8]) -> Result<Vec<u8>, LinkError> {
-        let request = frame(self.client, METER, message).map_err(|_| LinkError::Garbled)?;
+        let request = frame(self.client, self.server, message).map_err(|_| LinkError::Garbled)?;
         let closed = |_| LinkError::Closed;
         self.stream.write_all(&request).await.map_err(closed)?;
         let mut header = [0; Header::BYTES];
         self.stream.read_exact(&mut header).await.map_err(closed)?;
         let header = Header::parse(header, MAX_BYTES).map_err(|_| LinkError::Garbled)?;
-        if (header.source, header.destination) != (METER, self.client) {
+        if (header.source, header.destination) != (self.server, self.client) {
             return Err(LinkError::Garbled);
         }
         let mut answer = vec![0; header.length];
@@ -63,6 +65,3 @@ impl Transport {
 
 /// The longest message we take, and announce that we take, protection included.
 pub(super) const MAX_BYTES: usize = 2048;
-
-/// The management logical device.
-const METER: u16 = 1;

@@ -10,7 +10,7 @@ use crate::dlms::keys::{KeyRole, Suite, WrappedKey, key_name, unwrap};
 use crate::dlms::obis::Obis;
 use crate::dlms::objects::{PushDestination, ScalerUnit};
 use crate::dlms::service::{DENIED, TEMPORARY_FAILURE, TYPE_UNMATCHED};
-use crate::meter::released::KeySet;
+use crate::meter::secrets::KeySet;
 use crate::types::{Digest, Secret};
 
 /// How a simulated meter starts.

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use super::{Halt, Run, TakeoverError};
-use crate::dlms::axdr::Value;
-use crate::dlms::obis::Member;
 use crate::meter::escrow::{Escrow, StopReason};
 use crate::meter::journal::Pair;
-use crate::meter::link::{Credentials, Dial, LinkError, Login, MeterLink as _};
+use crate::meter::link::{Credentials, Dial, Identity, Item, LinkError, Login, MeterLink as _};
 use crate::types::MeterSerial;
 
 /// What a meter said to a pair of keys.
@@ -23,7 +21,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Enters with the first pair that opens, and remembers it.
     pub(super) async fn enter_with_any(&mut self, order: &[Pair]) -> Result<Option<Pair>, Halt> {
         for pair in order {
-            if self.progress.refused.contains(pair) {
+            if self.progress.refused.contains(pair) || !self.can_be(*pair)? {
                 continue;
             }
             if self.enter(*pair).await? == Entry::Open {
@@ -37,6 +35,11 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
             }
         }
         Ok(None)
+    }
+
+    /// Only keys can be of two sets: a password is the old one or the new one.
+    fn can_be(&self, pair: Pair) -> Result<bool, TakeoverError> {
+        Ok(pair.guek == pair.gak || self.set(pair.guek)?.keys().is_some())
     }
 
     /// Enters with the keys that the meter is known to have.
@@ -56,13 +59,13 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         self.count_attempt().await?;
         for _ in 0..STALE_TRIES {
             match self.log_in(pair, counter).await {
-                Ok(serial) => {
+                Ok(told) => {
                     self.progress.failures = 0;
                     self.progress.failures_in_all -= 1;
                     self.progress.back_off = Duration::ZERO;
                     self.progress.refused.clear();
                     self.progress.counter_seen = counter;
-                    self.check_serial(serial.as_ref())?;
+                    self.check_serial(&told)?;
                     return Ok(Entry::Open);
                 }
                 // Somebody else talks to the meter too: its counter moved since we looked.
@@ -82,71 +85,55 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Err(self.void_attempt(LinkError::StaleCounter(None)).await?)
     }
 
-    /// Associates and reads the serial number, protected. `None` if the meter does not show it to managers.
+    /// Comes in and reads the serial number, protected. It is not told if the meter does not show it to managers.
     pub(super) async fn log_in(
         &mut self,
         pair: Pair,
         counter_above: u32,
-    ) -> Result<Option<Value>, Failure> {
-        let guek = self
-            .sets
-            .get(&pair.guek)
-            .ok_or_else(|| super::damaged("no such set"));
-        let gak = self
-            .sets
-            .get(&pair.gak)
-            .ok_or_else(|| super::damaged("no such set"));
-        let (guek, gak) = (guek.map_err(Failure::Ours)?, gak.map_err(Failure::Ours)?);
-        let mut keys = guek.cipher_keys();
-        keys.gak = gak.gak();
+    ) -> Result<Identity, Failure> {
+        let set = |number| {
+            let set = self.sets.get(&number);
+            set.ok_or_else(|| Failure::Ours(super::damaged("no such set")))
+        };
         let credentials = Credentials {
-            keys,
-            suite: guek.suite(),
-            meter: self.meter.system_title,
+            secrets: set(pair.guek)?,
+            gak: set(pair.gak)?,
             counter_above,
         };
-        self.link
-            .associate(Login::Management(credentials))
-            .await
-            .map_err(Failure::Link)?;
-        match self.link.read(Member::SERIAL).await {
-            Ok(serial) => Ok(Some(serial)),
-            Err(LinkError::Denied(_)) => Ok(None),
-            Err(error) => Err(Failure::Link(error)),
-        }
+        let login = Login::Manager(credentials);
+        self.link.enter(login).await.map_err(Failure::Link)?;
+        let told = self.link.identity(&[Item::Serial]).await;
+        told.map_err(Failure::Link)
     }
 
-    /// The meter's counter, as it tells anybody. Tried again once, as meters drop lines.
+    /// The meter's counter, as it tells anybody. Tried again once, as meters drop lines. Some meters show it to managers
+    /// only: then the journal's counters have to do.
     pub(super) async fn look(&mut self) -> Result<u32, Halt> {
-        let mut seen = self.read_publicly(Member::COUNTER).await;
+        if !self.profile.shows(Item::Counter) {
+            return Ok(0);
+        }
+        let mut seen = self.ask_as_anybody(&[Item::Counter]).await;
         if seen.is_err() {
-            seen = self.read_publicly(Member::COUNTER).await;
+            seen = self.ask_as_anybody(&[Item::Counter]).await;
         }
         match seen {
-            Ok(value) => Ok(counter(&value)),
-            // Some meters show it to managers only: then the journal's counters have to do.
-            Err(LinkError::Denied(_)) => Ok(0),
+            Ok(told) => Ok(told.counter.unwrap_or(0)),
             Err(error) => Err(self.leave_alone(error).await?),
         }
     }
 
-    pub(super) async fn read_publicly(&mut self, attribute: Member) -> Result<Value, LinkError> {
-        self.link.associate(Login::Public).await?;
-        self.link.read(attribute).await
+    pub(super) async fn ask_as_anybody(&mut self, wanted: &[Item]) -> Result<Identity, LinkError> {
+        self.link.enter(Login::Anybody).await?;
+        self.link.identity(wanted).await
     }
 
     /// Stops if the serial number is not that of the released meter.
-    pub(super) fn check_serial(&self, serial: Option<&Value>) -> Result<(), Halt> {
-        let Some(serial) = serial else {
+    pub(super) fn check_serial(&self, told: &Identity) -> Result<(), Halt> {
+        let Some(serial) = &told.serial else {
             return Ok(());
         };
-        let told = serial
-            .as_bytes()
-            .ok()
-            .and_then(|bytes| str::from_utf8(bytes).ok());
-        let told = told.and_then(|text| text.parse::<MeterSerial>().ok());
-        match told {
-            Some(told) if told == self.meter.serial => Ok(()),
+        match serial.parse::<MeterSerial>() {
+            Ok(told) if told == self.meter.serial => Ok(()),
             _ => Err(Halt::Stop(StopReason::WrongMeter)),
         }
     }
@@ -220,15 +207,6 @@ pub(super) enum Failure {
     Link(LinkError),
     /// Our side.
     Ours(TakeoverError),
-}
-
-/// A counter as a number; what cannot be one counts as zero, as it only ever moves ours up.
-fn counter(value: &Value) -> u32 {
-    value
-        .as_integer()
-        .ok()
-        .and_then(|number| u32::try_from(number).ok())
-        .unwrap_or(0)
 }
 
 /// Meters lock their doors after a few failures; how many differs, and nobody tells.

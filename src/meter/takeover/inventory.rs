@@ -1,12 +1,9 @@
-//! First look: is it the meter that was released, do the released keys open it, what does it show.
+//! First look: is it the meter that was released, do the released secrets open it, what does it show.
 
 use super::{Halt, Run, order};
-use crate::dlms::clock;
-use crate::dlms::obis::{Member, Obis};
-use crate::dlms::objects::ScalerUnit;
 use crate::meter::escrow::{Escrow, StopReason};
 use crate::meter::journal::State;
-use crate::meter::link::{Dial, LinkError, MeterLink as _};
+use crate::meter::link::{Dial, Item, MeterLink as _};
 use crate::meter::released::RegisterRead;
 
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
@@ -25,49 +22,34 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
 
     /// What the meter tells anybody. A lie would come out at the protected read; an honest mistake costs no attempt.
     async fn check_identity(&mut self) -> Result<(), Halt> {
-        match self.read_publicly(Member::SERIAL).await {
-            Ok(serial) => self.check_serial(Some(&serial))?,
-            Err(LinkError::Denied(_)) => {}
+        let wanted = [Item::Serial, Item::DeviceName];
+        let told = match self.ask_as_anybody(&wanted).await {
+            Ok(told) => told,
             Err(error) => return Err(self.leave_alone(error).await?),
-        }
-        let Some(expected) = self.meter.device_name.clone() else {
-            return Ok(());
         };
-        match self.link.read(Member::DEVICE_NAME).await {
-            Ok(name) if name.as_bytes() == Ok(expected.as_bytes()) => Ok(()),
-            Ok(_) => Err(Halt::Stop(StopReason::WrongMeter)),
-            Err(error) => Err(self.leave_alone(error).await?),
-        }
-    }
-
-    /// Every energy register that the meter has.
-    async fn closing_read(&mut self) -> Result<Vec<RegisterRead>, Halt> {
-        let mut reads = Vec::new();
-        for register in Obis::ENERGY {
-            match self.register(register).await {
-                Ok(read) => reads.push(read),
-                Err(LinkError::Denied(_)) => {}
-                Err(error) => return Err(self.leave_alone(error).await?),
+        self.check_serial(&told)?;
+        match (&self.meter.device_name, &told.device_name) {
+            (Some(expected), Some(told)) if told != expected => {
+                Err(Halt::Stop(StopReason::WrongMeter))
             }
+            _ => Ok(()),
         }
-        Ok(reads)
     }
 
-    async fn register(&mut self, register: Obis) -> Result<RegisterRead, LinkError> {
-        let scaler_unit = self.link.read(Member::scaler_unit(register)).await?;
-        let value = self.link.read(Member::register(register)).await?;
-        let read_at = self.takeover.clock.now();
-        let meter_time = match self.link.read(Member::TIME).await {
-            Ok(time) => clock::instant(&time).unwrap_or(None),
-            Err(LinkError::Denied(_)) => None,
-            Err(error) => return Err(error),
+    /// Every register that the meter has of those that its profile names.
+    async fn closing_read(&mut self) -> Result<Vec<RegisterRead>, Halt> {
+        let shown = match self.link.registers().await {
+            Ok(shown) => shown,
+            Err(error) => return Err(self.leave_alone(error).await?),
         };
-        Ok(RegisterRead {
-            register,
-            value: value.as_integer().map_err(|_| LinkError::Garbled)?,
-            scaler_unit: ScalerUnit::parse(&scaler_unit).map_err(|_| LinkError::Garbled)?,
+        let read_at = self.takeover.clock.now();
+        let read = shown.into_iter().map(|shown| RegisterRead {
+            register: shown.register,
+            value: shown.value,
+            scaler_unit: shown.scaler_unit,
             read_at,
-            meter_time,
-        })
+            meter_time: shown.meter_time,
+        });
+        Ok(read.collect())
     }
 }

@@ -10,13 +10,15 @@
 //! is not known what became of the first; no key is destroyed before the meter is proven to have its successor.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::escrow::{Escrow, EscrowError, Path, Report, StopReason};
 use super::journal::{Claim, Journal, JournalError, Lease, Pair, Progress, Record, Round, State};
-use super::link::{Dial, LinkError, MeterLink as _};
-use super::released::{KeySet, ReleasedMeter};
+use super::link::{Dial, LinkError, MeterLink as _, Station};
+use super::profile::{Profile, Profiles};
+use super::released::ReleasedMeter;
+use super::secrets::Secrets;
 use crate::types::{Clock, HandoverId, Random, Timestamp};
 
 mod enter;
@@ -33,13 +35,15 @@ pub struct Takeover<'a, D, E> {
     pub journal: &'a Journal,
     /// How meters are reached.
     pub dial: &'a D,
+    /// What is particular to their types.
+    pub profiles: &'a Profiles,
     /// Where keys are deposited and the end is reported.
     pub escrow: &'a E,
     /// Tells the time.
     pub clock: &'a dyn Clock,
     /// Makes the keys.
     pub random: &'a dyn Random,
-    /// What may differ between manufacturers and suppliers.
+    /// What may differ between suppliers.
     pub settings: Settings,
 }
 
@@ -48,8 +52,6 @@ pub struct Takeover<'a, D, E> {
 pub struct Settings {
     /// How often to rotate.
     pub rounds: Rounds,
-    /// How keys are sent.
-    pub transfer: Transfer,
     /// How long to leave a meter alone that cannot be reached.
     pub unreachable_wait: Duration,
 }
@@ -58,7 +60,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             rounds: Rounds::Twice,
-            transfer: Transfer::Together,
             unreachable_wait: Duration::from_secs(5 * 60),
         }
     }
@@ -71,15 +72,6 @@ pub enum Rounds {
     Once,
     /// Again after repointing, key encryption key first.
     Twice,
-}
-
-/// How GUEK and GAK are sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Transfer {
-    /// Both in one request.
-    Together,
-    /// One request each, for meters that take no array of two.
-    OneByOne,
 }
 
 /// How far a run got.
@@ -109,6 +101,9 @@ pub enum TakeoverError {
     /// The escrow failed.
     #[error(transparent)]
     Escrow(#[from] EscrowError),
+    /// The meter was claimed with a profile that is not here.
+    #[error("no meter profile is called `{0}`")]
+    NoProfile(String),
 }
 
 /// Called with each state reached, after it is durable.
@@ -133,9 +128,15 @@ impl<D: Dial, E: Escrow> Takeover<'_, D, E> {
         let Some(lease) = lease else {
             return Ok(Outcome::Busy);
         };
-        let mut run = Run::new(self, lease, record, on_step);
+        let mut run = match Run::new(self, lease.clone(), record, on_step) {
+            Ok(run) => run,
+            Err(error) => {
+                self.journal.end_lease(lease).await?;
+                return Err(error);
+            }
+        };
         let outcome = run.as_far_as_it_goes().await;
-        run.link.release().await;
+        run.link.leave().await;
         // A lease that cannot be given back expires.
         let _ = self.journal.end_lease(run.lease).await;
         outcome
@@ -148,7 +149,8 @@ struct Run<'a, D: Dial, E> {
     on_step: OnStep<'a>,
     lease: Lease,
     meter: ReleasedMeter,
-    sets: BTreeMap<u32, KeySet>,
+    profile: Arc<Profile>,
+    sets: BTreeMap<u32, Secrets>,
     progress: Progress,
     link: D::Link,
 }
@@ -175,17 +177,21 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
         lease: Lease,
         record: Record,
         on_step: OnStep<'a>,
-    ) -> Self {
-        let address = address(&record.meter, &record.progress);
-        Self {
+    ) -> Result<Self, TakeoverError> {
+        let name = &record.meter.profile;
+        let profile = takeover.profiles.get(name);
+        let profile = profile.ok_or_else(|| TakeoverError::NoProfile(name.clone()))?;
+        let station = station(&record.meter, profile, &record.progress);
+        Ok(Self {
             takeover,
             on_step,
             lease,
+            link: takeover.dial.dial(station),
             meter: record.meter,
+            profile: Arc::clone(profile),
             sets: record.sets,
             progress: record.progress,
-            link: takeover.dial.dial(address),
-        }
+        })
     }
 
     async fn as_far_as_it_goes(&mut self) -> Result<Outcome, TakeoverError> {
@@ -237,16 +243,17 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
             self.generate().await?;
         }
         // ORDER: the escrow has the keys before the journal says so, and the journal before the meter.
-        let keys = self.set(self.target()?)?;
-        let generation = self.takeover.escrow.write_ahead(&self.meter, keys).await?;
+        let secrets = self.set(self.target()?)?;
+        let escrow = self.takeover.escrow;
+        let generation = escrow.write_ahead(&self.meter, secrets).await?;
         self.progress.generation = Some(generation);
         self.progress.round = round;
         self.commit(State::Prepared).await
     }
 
     async fn generate(&mut self) -> Result<(), Halt> {
-        let suite = self.set(self.held_pair()?.guek)?.suite();
-        let set = KeySet::random(suite, self.takeover.random);
+        let held = self.set(self.held_pair()?.guek)?;
+        let set = held.successor(self.takeover.random);
         let number = self.sets.keys().next_back().map_or(1, |newest| newest + 1);
         self.progress.target = Some(number);
         self.progress.generation = None;
@@ -298,8 +305,7 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
             } else {
                 Path::Losing
             },
-            keeps_gbek: self.progress.keeps_gbek,
-            other_doors: self.progress.other_doors.clone(),
+            stays_open: self.progress.stays_open.clone(),
         })
     }
 
@@ -327,7 +333,7 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
             .await
     }
 
-    fn set(&self, number: u32) -> Result<&KeySet, TakeoverError> {
+    fn set(&self, number: u32) -> Result<&Secrets, TakeoverError> {
         self.sets
             .get(&number)
             .ok_or_else(|| damaged("a key set is missing"))
@@ -346,12 +352,15 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
 }
 
 /// Where the meter is reached: it moves when it is repointed.
-fn address(meter: &ReleasedMeter, progress: &Progress) -> SocketAddr {
+fn station(meter: &ReleasedMeter, profile: &Arc<Profile>, progress: &Progress) -> Station {
     let moved = progress.round == Round::Second || progress.state >= State::Repointed;
     let repoint = meter.repoint.as_ref().filter(|_| moved);
-    repoint
-        .and_then(|repoint| repoint.address)
-        .unwrap_or(meter.address)
+    let address = repoint.and_then(|repoint| repoint.address);
+    Station {
+        address: address.unwrap_or(meter.address),
+        device: meter.device.clone(),
+        profile: Arc::clone(profile),
+    }
 }
 
 fn damaged(what: &str) -> TakeoverError {

@@ -1,24 +1,28 @@
-//! The keys besides GUEK and GAK, and the doors besides ours.
+//! The secrets besides those that open the meter for changes, and the doors besides ours.
 
 use super::{Halt, Run};
 use crate::dlms::keys::KeyRole;
-use crate::dlms::obis::Member;
-use crate::dlms::objects::{listed_objects, other_doors};
 use crate::meter::escrow::{Escrow, StopReason};
 use crate::meter::journal::State;
 use crate::meter::link::{Dial, LinkError, MeterLink as _};
+use crate::meter::secrets::Role;
 
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
-    /// Comes in once more with the new keys, changes key encryption and broadcast key, and lists what stays open.
+    /// Comes in once more with the new secrets, changes all others, and lists what stays open.
     pub(super) async fn others(&mut self) -> Result<(), Halt> {
         self.enter_with_held().await?;
         self.change_kek().await?;
-        self.change_gbek().await?;
-        self.progress.other_doors = match self.link.read(Member::OBJECT_LIST).await {
-            Ok(list) => other_doors(&listed_objects(&list).unwrap_or_default()),
-            Err(LinkError::Denied(_)) => Vec::new(),
+        let mut open = match self.link.other_secrets().await {
+            Ok(found) => found,
             Err(error) => return Err(self.leave_alone(error).await?),
         };
+        for role in self.set(self.target()?)?.others() {
+            open.retain(|found| *found != role);
+            if !self.change_other(role).await? {
+                open.push(role);
+            }
+        }
+        self.progress.stays_open = open;
         self.commit(State::OthersDone).await
     }
 
@@ -26,6 +30,9 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// under itself is taken by a meter that has it and refused by one that has not, and neither does harm.
     pub(super) async fn change_kek(&mut self) -> Result<(), Halt> {
         let target = self.target()?;
+        if self.set(target)?.keys().is_none() {
+            return Ok(());
+        }
         let Some(before) = self.progress.held.kek else {
             return Err(super::damaged("no key encryption key is proven").into());
         };
@@ -34,12 +41,12 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         }
         for _ in 0..MAX_ATTEMPTS {
             // Whatever comes of it: the proof is what counts.
-            let _ = self.send(KeyRole::Kek, before).await?;
+            let _ = self.send(KEK, before).await?;
             self.enter_with_held().await?;
-            let mut proof = self.send(KeyRole::Kek, target).await?;
+            let mut proof = self.send(KEK, target).await?;
             if proof == Sent::Lost {
                 self.enter_with_held().await?;
-                proof = self.send(KeyRole::Kek, target).await?;
+                proof = self.send(KEK, target).await?;
             }
             match proof {
                 Sent::Taken => {
@@ -54,37 +61,32 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Err(Halt::Stop(StopReason::KekRefused))
     }
 
-    /// Gives the meter a broadcast key of its own. Meters without broadcasts refuse it.
-    async fn change_gbek(&mut self) -> Result<(), Halt> {
+    /// Changes a secret that does not matter for getting in. Whether the meter took it: not every meter has every one.
+    async fn change_other(&mut self, role: Role) -> Result<bool, Halt> {
         let target = self.target()?;
-        self.progress.keeps_gbek = true;
         for _ in 0..MAX_ATTEMPTS {
-            match self.send(KeyRole::Gbek, target).await? {
-                Sent::Taken => {
-                    self.progress.keeps_gbek = false;
-                    break;
-                }
+            match self.send(role, target).await? {
+                Sent::Taken => return Ok(true),
                 Sent::Denied => {}
                 Sent::Lost => self.enter_with_held().await?,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Sends one key of the target, wrapped under the key encryption key of set `kek`.
-    async fn send(&mut self, role: KeyRole, kek: u32) -> Result<Sent, Halt> {
-        let wrapped = self.wrapped(role, kek)?;
+    /// Sends one secret of the target, under the set `under`.
+    async fn send(&mut self, role: Role, under: u32) -> Result<Sent, Halt> {
         // ORDER: that the lease is still ours is known before the meter is told anything.
         self.save().await?;
-        Ok(match self.link.transfer_keys(&[wrapped]).await {
+        Ok(match self.change(&[role], under).await? {
             Ok(()) => Sent::Taken,
-            Err(LinkError::Denied(_)) => Sent::Denied,
+            Err(LinkError::Denied(_) | LinkError::NotOffered) => Sent::Denied,
             Err(_) => Sent::Lost,
         })
     }
 }
 
-/// What the meter said to a key that changes nothing for the association it came in.
+/// What the meter said to a secret that changes nothing for the association it came in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Sent {
     Taken,
@@ -93,5 +95,6 @@ enum Sent {
     Lost,
 }
 
+const KEK: Role = Role::Key(KeyRole::Kek);
 /// Enough for every answer to be lost once; beyond that, it is the meter.
 const MAX_ATTEMPTS: usize = 3;

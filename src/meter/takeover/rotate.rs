@@ -1,11 +1,12 @@
-//! Changing GUEK and GAK, whatever becomes of the messages that do it.
+//! Changing what opens the meter, whatever becomes of the messages that do it.
 
 use super::order::{Transferred, after_transfer};
-use super::{Halt, Run, TakeoverError, Transfer};
-use crate::dlms::keys::{KeyRole, WrappedKey, wrap};
+use super::{Halt, Run, TakeoverError};
+use crate::dlms::keys::KeyRole;
 use crate::meter::escrow::{Escrow, StopReason};
 use crate::meter::journal::{Pair, Round, State};
-use crate::meter::link::{Dial, LinkError, MeterLink as _};
+use crate::meter::link::{Change, Dial, LinkError, MeterLink as _};
+use crate::meter::secrets::Role;
 
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Sends what is missing and looks what the meter has, until it has all of the target. Always the same keys.
@@ -39,41 +40,63 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         }
     }
 
-    /// Which of GUEK and GAK the meter does not have yet, as many as go into one request.
-    fn missing(&self) -> Result<Vec<KeyRole>, TakeoverError> {
+    /// Which of the secrets that open the meter it does not have yet, as many as go into one request.
+    fn missing(&self) -> Result<Vec<Role>, TakeoverError> {
         let (pair, target) = (self.held_pair()?, self.target()?);
-        let mut roles = Vec::new();
-        if pair.guek != target {
-            roles.push(KeyRole::Guek);
-        }
-        if pair.gak != target {
-            roles.push(KeyRole::Gak);
-        }
-        if self.takeover.settings.transfer == Transfer::OneByOne {
+        let is_missing = |role: &Role| match role {
+            Role::Key(KeyRole::Gak) => pair.gak != target,
+            _ => pair.guek != target,
+        };
+        let mut roles = self.set(target)?.opening();
+        roles.retain(is_missing);
+        if self.profile.changes_one_by_one() {
             // GAK first, as head ends in the field do.
             roles = roles.pop().into_iter().collect();
         }
         Ok(roles)
     }
 
-    async fn transfer(&mut self, roles: &[KeyRole], kek: u32) -> Result<Denied, Halt> {
+    async fn transfer(&mut self, roles: &[Role], kek: u32) -> Result<Denied, Halt> {
         let target = self.target()?;
         let before = self.held_pair()?;
-        let sent = |role, old| if roles.contains(&role) { target } else { old };
-        let wrapped = roles.iter().map(|role| self.wrapped(*role, kek));
-        let wrapped: Vec<WrappedKey> = wrapped.collect::<Result<_, _>>()?;
-        self.progress.expected = Some(Pair {
-            guek: sent(KeyRole::Guek, before.guek),
-            gak: sent(KeyRole::Gak, before.gak),
+        self.progress.expected = Some(match *roles {
+            [Role::Key(KeyRole::Gak)] => Pair {
+                gak: target,
+                ..before
+            },
+            [Role::Key(KeyRole::Guek)] => Pair {
+                guek: target,
+                ..before
+            },
+            _ => Pair::of(target),
         });
         self.progress.sent_under = Some(kek);
         self.progress.refused.clear();
-        // ORDER: the journal says that the meter may have the keys before it may.
+        // ORDER: the journal says that the meter may have the secrets before it may.
         self.commit(State::Sent).await?;
-        match self.link.transfer_keys(&wrapped).await {
+        match self.change(roles, kek).await? {
             Err(LinkError::Denied(_)) => Ok(Denied::Yes),
             Ok(()) | Err(_) => Ok(Denied::No),
         }
+    }
+
+    /// Sends secrets of the target, under the set `under`.
+    pub(super) async fn change(
+        &mut self,
+        roles: &[Role],
+        under: u32,
+    ) -> Result<Result<(), LinkError>, TakeoverError> {
+        let target = self.target()?;
+        let set = |number| {
+            let set = self.sets.get(&number);
+            set.ok_or_else(|| super::damaged("a set is missing"))
+        };
+        let change = Change {
+            roles,
+            to: set(target)?,
+            under: set(under)?,
+        };
+        Ok(self.link.change(change).await)
     }
 
     /// Finds out what the meter has. Whatever it answered to the transfer was only a hint.
@@ -94,8 +117,11 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Err(self.leave_alone(LinkError::KeysRefused).await?)
     }
 
-    /// The key encryption keys that the meter may have, likeliest first.
+    /// The sets whose key encryption key the meter may have, likeliest first. Passwords go under that of the meter.
     fn keks_to_try(&self) -> Result<Vec<u32>, TakeoverError> {
+        if self.set(self.target()?)?.keys().is_none() {
+            return Ok(vec![self.held_pair()?.guek]);
+        }
         if let Some(kek) = self.progress.held.kek {
             return Ok(vec![kek]);
         }
@@ -107,13 +133,6 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
             .rev()
             .filter(|set| ![likeliest, target].contains(set));
         Ok([likeliest].into_iter().chain(others.copied()).collect())
-    }
-
-    /// A key of the target, wrapped under the key encryption key of set `kek`.
-    pub(super) fn wrapped(&self, role: KeyRole, kek: u32) -> Result<WrappedKey, TakeoverError> {
-        let key = self.set(self.target()?)?.key(role);
-        let key = key.ok_or_else(|| super::damaged("the target lacks a key"))?;
-        wrap(self.set(kek)?.kek(), role, key).map_err(|error| super::damaged(&error.to_string()))
     }
 }
 

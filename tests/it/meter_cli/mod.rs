@@ -8,6 +8,8 @@ use cos_escrow::cli::meter::head_end::{HeadEnd, Rotation, Work};
 use cos_escrow::cli::meter::plan;
 use cos_escrow::meter::fleet::Counts;
 use cos_escrow::meter::journal::{Claim, State};
+use cos_escrow::meter::profile::Profiles;
+use cos_escrow::meter::secrets::Secrets;
 use cos_escrow::types::Clock as _;
 use tokio::sync::Notify;
 
@@ -20,7 +22,7 @@ async fn claimed(world: &World, head_end: &HeadEnd<'_>, walls: &[Wall]) -> Work 
     let mut loaded = Vec::new();
     for wall in walls {
         let release = world.load(&wall.source.release);
-        let meter = release.meter(&wall.source).unwrap();
+        let meter = release.meter(&wall.source, &head_end.profiles).unwrap();
         let claim = head_end.claim(&release, &meter).await.unwrap();
         assert_eq!(claim, Claim::New);
         loaded.push(release);
@@ -143,9 +145,10 @@ async fn a_meter_that_is_another_one_is_rejected_and_left_alone() {
 async fn a_release_for_somebody_else_is_not_claimed() {
     let world = World::with_released(1).await;
     let loaded = world.load(&world.releases[0]);
-    let meter = loaded.meter(&source(&world.releases[0], LOOPBACK)).unwrap();
     let desk = world.desk().await;
     let mut head_end = world.head_end(&desk);
+    let source = source(&world.releases[0], LOOPBACK);
+    let meter = loaded.meter(&source, &head_end.profiles).unwrap();
     head_end.party = "somebody".parse().unwrap();
     let refused = head_end.claim(&loaded, &meter).await.unwrap_err();
     assert_eq!(refused.exit, Exit::Refused);
@@ -157,17 +160,18 @@ async fn a_release_for_somebody_else_is_not_claimed() {
 async fn a_plan_shows_every_step_and_no_key() {
     let world = World::with_released(1).await;
     let source = source(&world.releases[0], LOOPBACK);
-    let steps = plan::steps(&source, &world.keys(), Rotation::default()).unwrap();
+    let steps = plan::steps(&source, &world.keys(), &Rotation::default()).unwrap();
     let once = Rotation {
         once: true,
         ..Rotation::default()
     };
-    let fewer = plan::steps(&source, &world.keys(), once).unwrap();
+    let fewer = plan::steps(&source, &world.keys(), &once).unwrap();
     assert!(steps.len() > fewer.len());
     let text = serde_json::to_string(&steps).unwrap().to_lowercase();
     assert!(text.contains("guek, gak (redacted)"), "{text}");
-    let meter = world.load(&world.releases[0]).meter(&source).unwrap();
-    for set in &meter.candidates {
+    let meter = world.load(&world.releases[0]);
+    let meter = meter.meter(&source, &Profiles::built_in()).unwrap();
+    for set in meter.candidates.iter().filter_map(Secrets::keys) {
         for key in [set.guek(), set.gak(), set.kek()] {
             let hex: String = key.expose().iter().map(|b| format!("{b:02x}")).collect();
             assert!(!text.contains(&hex));

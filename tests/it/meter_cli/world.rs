@@ -16,7 +16,8 @@ use cos_escrow::cli::meter::releases::{Loaded, SealingKeys, Source};
 use cos_escrow::cli::meter::simulation::{Simulated, like};
 use cos_escrow::envelope::SealingKeyPair;
 use cos_escrow::identity::{Identity, Subject};
-use cos_escrow::meter::released::KeySet;
+use cos_escrow::meter::profile::Profiles;
+use cos_escrow::meter::secrets::Secrets;
 use cos_escrow::meter::simulate::Faults;
 use cos_escrow::types::{Clock as _, HandoverId, SupplyStartDate, SystemClock, Timestamp};
 use serde_json::{Value, json};
@@ -91,7 +92,8 @@ impl World {
             let loaded = self.load(release);
             let faults = Faults::parse(faults.iter().copied()).unwrap();
             let meter = like(&loaded, LOOPBACK, faults).await.unwrap();
-            let known = loaded.opened.dlms_meter(Some(LOOPBACK)).unwrap().candidates;
+            let known = loaded.opened.meter(&Profiles::built_in(), Some(LOOPBACK));
+            let known = known.unwrap().candidates;
             walls.push(Wall {
                 source: source(release, meter.label.address),
                 handover: loaded.handover(),
@@ -123,6 +125,7 @@ impl World {
             signer: &gainer.signer,
             clock: &self.market.clock,
             desk,
+            profiles: Profiles::built_in(),
             how: How::default(),
         }
     }
@@ -167,23 +170,24 @@ pub(super) struct Wall {
     pub(super) source: Source,
     pub(super) handover: HandoverId,
     pub(super) meter: Simulated,
-    known: Vec<KeySet>,
+    known: Vec<Secrets>,
 }
 
 impl Wall {
     /// The meter has the keys that the journal has, not those that the losing supplier has, and no nonce came twice.
     pub(super) async fn assert_is_ours(&self, desk: &Desk) {
         let state = self.meter.simulator.state();
-        let ours = desk.journal.newest_keys(self.handover).await.unwrap();
-        assert!(state.holds(&ours));
-        assert!(!self.known.iter().any(|keys| state.holds(keys)));
+        let ours = desk.journal.newest_secrets(self.handover).await.unwrap();
+        assert!(state.holds(ours.keys().unwrap()));
+        assert!(!self.is_untouched());
         assert_eq!(state.nonce_reuses, 0);
     }
 
     /// The meter has what the losing supplier knows, and nothing else.
     pub(super) fn is_untouched(&self) -> bool {
         let state = self.meter.simulator.state();
-        self.known.iter().any(|keys| state.holds(keys))
+        let mut known = self.known.iter().filter_map(Secrets::keys);
+        known.any(|keys| state.holds(keys))
     }
 }
 

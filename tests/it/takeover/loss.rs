@@ -31,7 +31,7 @@ async fn lost_answers_in_every_transfer_of_both_rounds_do_not_matter() {
                 "{fault}: {outcome:?}"
             );
             let state = meter.state();
-            let newest = world.journal.newest_keys(released.handover).await.unwrap();
+            let newest = world.newest_keys(released.handover).await;
             assert!(state.holds(&newest), "{fault}");
             assert_eq!(
                 (state.nonce_reuses, world.escrow.deposits()),
@@ -70,11 +70,7 @@ async fn a_run_may_die_at_any_step_and_the_next_one_goes_on() {
             matches!(outcome, Outcome::Done(Report::Rotated { .. })),
             "{state}: {outcome:?}"
         );
-        let newest = reopened
-            .journal
-            .newest_keys(released.handover)
-            .await
-            .unwrap();
+        let newest = reopened.newest_keys(released.handover).await;
         assert!(meter.state().holds(&newest), "{state}");
         assert_eq!(meter.state().nonce_reuses, 0, "{state}");
         assert!(
@@ -109,7 +105,7 @@ async fn a_run_that_dies_everywhere_still_ends_with_one_key_set_a_round_and_no_n
             matches!(outcome, Some(Outcome::Done(Report::Rotated { .. }))),
             "{outcome:?}"
         );
-        let newest = world.journal.newest_keys(released.handover).await.unwrap();
+        let newest = world.newest_keys(released.handover).await;
         let state = meter.state();
         assert!(state.holds(&newest) && world.escrow.last_deposit_is(&newest));
         assert_eq!((state.nonce_reuses, world.escrow.deposits()), (0, 2));

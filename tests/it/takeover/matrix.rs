@@ -2,17 +2,18 @@
 
 use cos_escrow::dlms::keys::Suite;
 use cos_escrow::meter::escrow::Report;
-use cos_escrow::meter::takeover::{Outcome, Rounds, Settings, Transfer};
+use cos_escrow::meter::profile::KeyTransfer;
+use cos_escrow::meter::takeover::{Outcome, Rounds, Settings};
 
 use super::peer::Peer;
-use super::world::{Kill, World, released_keys, seed};
+use super::world::{Kill, World, profile_with, released_keys, seed};
 
 /// One row: faults of the meter, where the client dies, how keys are sent.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     faults: &'static [&'static str],
     kill: Option<Kill>,
-    transfer: Transfer,
+    transfer: KeyTransfer,
 }
 
 /// Rows of the first part run with both keys in one request and with one request each.
@@ -33,7 +34,7 @@ fn cases() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (faults, kill) in BOTH_WAYS {
-        for transfer in [Transfer::Together, Transfer::OneByOne] {
+        for transfer in [KeyTransfer::Together, KeyTransfer::OneByOne] {
             cases.push(Case {
                 faults,
                 kill,
@@ -41,7 +42,7 @@ fn cases() -> Vec<Case> {
             });
         }
     }
-    let together = Transfer::Together;
+    let together = KeyTransfer::Together;
     cases.push(Case {
         faults: &["drop-response", "no-ic-reset"],
         kill: None,
@@ -63,14 +64,15 @@ async fn whatever_becomes_of_a_transfer_the_meter_ends_with_exactly_the_new_keys
     for case in cases {
         let world = World::new().await;
         let meter = world.meter(seed(Suite::Zero), case.faults).await;
-        let released = world.released(&meter, vec![released_keys(Suite::Zero)]);
+        let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
+        released.profile = profile_with(case.transfer).to_owned();
         let (world, outcome) = run(world, &released, case).await;
         assert!(
             matches!(outcome, Outcome::Done(Report::Rotated { .. })),
             "{case:?}: {outcome:?}"
         );
         let state = meter.state();
-        let newest = world.journal.newest_keys(released.handover).await.unwrap();
+        let newest = world.newest_keys(released.handover).await;
         assert!(state.holds(&newest), "{case:?}");
         assert_eq!(state.nonce_reuses, 0, "{case:?}");
         assert_eq!(
@@ -92,13 +94,14 @@ async fn a_meter_that_shares_no_code_with_us_is_taken_over_whatever_happens() {
     for case in cases() {
         let world = World::new().await;
         let meter = Peer::start(&world, Suite::Zero, case.faults).await;
-        let released = world.released_at(meter.address(), vec![released_keys(Suite::Zero)]);
+        let mut released = world.released_at(meter.address(), vec![released_keys(Suite::Zero)]);
+        released.profile = profile_with(case.transfer).to_owned();
         let (world, outcome) = run(world, &released, case).await;
         assert!(
             matches!(outcome, Outcome::Done(Report::Rotated { .. })),
             "{case:?}: {outcome:?}"
         );
-        let newest = world.journal.newest_keys(released.handover).await.unwrap();
+        let newest = world.newest_keys(released.handover).await;
         assert!(meter.holds(&newest), "{case:?}");
         let log = meter.log();
         assert!(
@@ -124,7 +127,7 @@ async fn a_foreign_meter_is_repointed_in_every_suite() {
             matches!(outcome, Outcome::Done(Report::Rotated { .. })),
             "{suite:?}: {outcome:?}"
         );
-        assert!(meter.holds(&world.journal.newest_keys(released.handover).await.unwrap()));
+        assert!(meter.holds(&world.newest_keys(released.handover).await));
         assert_eq!(meter.text("apn"), "gainer.smart");
         assert!(!meter.log().contains("SAME NONCE"));
     }
@@ -138,7 +141,6 @@ async fn run(
 ) -> (World, Outcome) {
     let settings = Settings {
         rounds: Rounds::Once,
-        transfer: case.transfer,
         ..Settings::default()
     };
     let Some(kill) = case.kill else {

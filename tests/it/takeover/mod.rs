@@ -3,15 +3,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cos_escrow::dlms::SystemTitle;
 use cos_escrow::dlms::keys::Suite;
 use cos_escrow::meter::escrow::{Path, Report, StopReason};
 use cos_escrow::meter::fleet::run_fleet;
 use cos_escrow::meter::journal::{Claim, State};
-use cos_escrow::meter::link::LinkError;
+use cos_escrow::meter::link::{DeviceId, LinkError};
 use cos_escrow::meter::plan::plan;
-use cos_escrow::meter::released::{KeySet, Repoint};
+use cos_escrow::meter::profile::KeyTransfer;
+use cos_escrow::meter::released::Repoint;
+use cos_escrow::meter::secrets::KeySet;
 use cos_escrow::meter::simulate::Faults;
-use cos_escrow::meter::takeover::{Outcome, Rounds, Settings, Transfer};
+use cos_escrow::meter::takeover::{Outcome, Rounds, Settings};
 use cos_escrow::types::{Clock as _, HandoverId, SystemRandom};
 use world::{Kill, World, released_keys, seed};
 
@@ -32,17 +35,16 @@ async fn a_takeover_leaves_the_meter_with_new_keys_that_only_the_gainer_has() {
         let report = Report::Rotated {
             generation: 2,
             path: Path::Gaining,
-            keeps_gbek: false,
-            other_doors: Vec::new(),
+            stays_open: Vec::new(),
         };
         assert_eq!(outcome, Outcome::Done(report.clone()));
         assert_eq!(world.escrow.reports(), [report]);
         let state = meter.state();
-        assert!(state.holds(&world.journal.newest_keys(released.handover).await.unwrap()));
+        assert!(state.holds(&world.newest_keys(released.handover).await));
         assert!(
             world
                 .escrow
-                .last_deposit_is(&world.journal.newest_keys(released.handover).await.unwrap())
+                .last_deposit_is(&world.newest_keys(released.handover).await)
         );
         assert_eq!((state.apn.as_str(), state.port), ("gainer.smart", 4060));
         assert_eq!(state.destination, "10.9.8.7:5000");
@@ -95,7 +97,7 @@ async fn another_meter_at_the_address_is_left_as_it_is() {
         let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
         match wrong {
             "serial" => released.serial = "B0000000001".parse().unwrap(),
-            "title" => released.system_title.0[7] ^= 1,
+            "title" => released.device = DeviceId::SystemTitle(SystemTitle(*b"MMM\0\0\0\0\0")),
             _ => released.device_name = Some("SIMother".to_owned()),
         }
         let outcome = world.take_over(&released, Settings::default()).await;
@@ -119,7 +121,7 @@ async fn wrong_keys_are_reported_and_a_second_release_starts_again() {
         Outcome::Done(rejected)
     );
     assert_eq!(meter.state().failures_in_all, 1);
-    released.candidates = vec![released_keys(Suite::Zero)];
+    released.candidates = vec![released_keys(Suite::Zero).into()];
     assert_eq!(world.claim(&released).await, Claim::Again);
     assert!(matches!(
         world.run(released.handover, once()).await,
@@ -128,7 +130,7 @@ async fn wrong_keys_are_reported_and_a_second_release_starts_again() {
     assert!(
         meter
             .state()
-            .holds(&world.journal.newest_keys(released.handover).await.unwrap())
+            .holds(&world.newest_keys(released.handover).await)
     );
 }
 
@@ -147,7 +149,7 @@ async fn the_newest_candidate_is_tried_first_and_an_older_one_still_opens() {
     assert!(
         meter
             .state()
-            .holds(&world.journal.newest_keys(released.handover).await.unwrap())
+            .holds(&world.newest_keys(released.handover).await)
     );
 }
 
@@ -174,7 +176,7 @@ async fn a_mixed_pair_that_an_earlier_gainer_left_is_found() {
         "{outcome:?}"
     );
     let state = meter.state();
-    assert!(state.holds(&world.journal.newest_keys(released.handover).await.unwrap()));
+    assert!(state.holds(&world.newest_keys(released.handover).await));
     assert_eq!((state.nonce_reuses, state.keys_seen[0]), (0, 1));
 }
 
@@ -332,7 +334,8 @@ async fn a_counter_that_jumps_is_not_believed_unless_it_was_handed_over() {
         "{outcome:?}"
     );
     released.handover = HandoverId::random(&SystemRandom);
-    released.candidates = vec![released_keys(Suite::Zero).with_last_counter((1 << 30) - 5)];
+    let far = released_keys(Suite::Zero).with_last_counter((1 << 30) - 5);
+    released.candidates = vec![far.into()];
     let again = World::new().await;
     let outcome = again.take_over(&released, once()).await;
     assert!(
@@ -349,6 +352,7 @@ async fn a_fleet_is_taken_over_with_its_progress_told() {
     for number in 0..20_u8 {
         let mut one = seed(Suite::Zero);
         one.system_title.0[7] = number;
+        let title = one.system_title;
         let faults: &[&str] = if number % 3 == 0 {
             &["drop-response"]
         } else {
@@ -356,7 +360,7 @@ async fn a_fleet_is_taken_over_with_its_progress_told() {
         };
         let meter = world.meter(one, faults).await;
         let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
-        released.system_title.0[7] = number;
+        released.device = DeviceId::SystemTitle(title);
         world.claim(&released).await;
         handovers.push(released.handover);
         meters.push(meter);
@@ -370,11 +374,7 @@ async fn a_fleet_is_taken_over_with_its_progress_told() {
     .await;
     assert_eq!((outcomes.len(), most.into_inner()), (20, 20));
     for (handover, meter) in handovers.iter().zip(&meters) {
-        assert!(
-            meter
-                .state()
-                .holds(&world.journal.newest_keys(*handover).await.unwrap())
-        );
+        assert!(meter.state().holds(&world.newest_keys(*handover).await));
         assert_eq!(meter.state().nonce_reuses, 0);
     }
     let states: Vec<_> = world
@@ -394,12 +394,9 @@ async fn the_plan_is_what_is_sent_and_shows_no_key() {
     let meter = world.meter(seed(Suite::Zero), &[]).await;
     let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
     released.repoint = Some(repoint());
-    for transfer in [Transfer::Together, Transfer::OneByOne] {
-        let settings = Settings {
-            transfer,
-            ..Settings::default()
-        };
-        let text: Vec<_> = plan(&released, &settings)
+    for transfer in [KeyTransfer::Together, KeyTransfer::OneByOne] {
+        let profile = world.profile(transfer);
+        let text: Vec<_> = plan(&released, &profile, &Settings::default())
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -409,15 +406,13 @@ async fn the_plan_is_what_is_sent_and_shows_no_key() {
             .count();
         assert_eq!(
             transfers,
-            if transfer == Transfer::Together {
+            if transfer == KeyTransfer::Together {
                 8
             } else {
                 10
             }
         );
-        assert!(
-            text.contains(&"SET 45 0.0.25.4.0.255 2 = 090C6761696E65722E736D617274".to_owned())
-        );
+        assert!(text.contains(&"SET APN = gainer.smart".to_owned()));
     }
     world.take_over(&released, Settings::default()).await;
     assert_eq!(meter.state().transfers, 8);
@@ -436,7 +431,8 @@ async fn the_journal_shows_no_key() {
     assert_eq!(record.sets.len(), 2);
     let files = world.journal_files();
     for set in record.sets.values() {
-        for key in [set.guek(), set.gak(), set.kek()] {
+        let keys = set.keys().unwrap();
+        for key in [keys.guek(), keys.gak(), keys.kek()] {
             let found = files
                 .iter()
                 .any(|file| file.windows(16).any(|bytes| bytes == key.expose()));

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cos_escrow::dlms::keys::{KeyRole, Suite};
-use cos_escrow::meter::released::KeySet;
+use cos_escrow::meter::secrets::KeySet;
 use cos_escrow::meter::simulate::Simulator;
 use tokio::process::{Child, Command};
 

@@ -9,13 +9,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cos_escrow::dlms::SystemTitle;
-use cos_escrow::dlms::axdr::Value;
-use cos_escrow::dlms::keys::{Suite, WrappedKey, key_name};
-use cos_escrow::dlms::obis::Member;
+use cos_escrow::dlms::keys::{Suite, key_name};
 use cos_escrow::meter::escrow::{Escrow, EscrowError, Report};
 use cos_escrow::meter::journal::{Claim, Journal, JournalSettings, SealError, Sealer, State};
-use cos_escrow::meter::link::{Dial, DlmsDial, LinkError, LinkSettings, Login, MeterLink};
-use cos_escrow::meter::released::{KeySet, RegisterRead, ReleasedMeter};
+use cos_escrow::meter::link::{
+    Change, DeviceId, Dial, DlmsDial, Identity, Item, LinkError, Login, MeterLink, Setting,
+    SettingName, Shown, Station,
+};
+use cos_escrow::meter::profile::{KeyTransfer, Profile, Profiles};
+use cos_escrow::meter::released::{RegisterRead, ReleasedMeter};
+use cos_escrow::meter::secrets::{KeySet, Role, Secrets};
 use cos_escrow::meter::simulate::{Faults, MeterSeed, Simulator};
 use cos_escrow::meter::takeover::{Outcome, Settings, Takeover, TakeoverError};
 use cos_escrow::types::{
@@ -31,6 +34,7 @@ pub(super) struct World {
     pub(super) journal: Journal,
     pub(super) escrow: Arc<TestEscrow>,
     pub(super) clock: ManualClock,
+    profiles: Profiles,
 }
 
 impl World {
@@ -44,6 +48,7 @@ impl World {
             journal,
             escrow: Arc::default(),
             clock: ManualClock::at(Timestamp::from_seconds(1_790_000_000)),
+            profiles: profiles(),
         }
     }
 
@@ -57,6 +62,7 @@ impl World {
             journal: open(&self.folder, &self.sealer).await,
             escrow: Arc::clone(&self.escrow),
             clock: self.clock.clone(),
+            profiles: self.profiles.clone(),
         }
     }
 
@@ -80,9 +86,10 @@ impl World {
             supply_point: "2499999999991".parse().unwrap(),
             serial: "A01 2345678".parse().unwrap(),
             address,
-            system_title: TITLE,
+            profile: profile_with(KeyTransfer::Together).to_owned(),
+            device: DeviceId::SystemTitle(TITLE),
             device_name: None,
-            candidates,
+            candidates: candidates.into_iter().map(Secrets::from).collect(),
             closing_read: None,
             repoint: None,
         }
@@ -90,11 +97,7 @@ impl World {
 
     pub(super) fn dial(&self) -> DlmsDial<'_, Journal> {
         DlmsDial {
-            settings: LinkSettings {
-                connect_within: Duration::from_secs(5),
-                answer_within: Duration::from_secs(5),
-                ..LinkSettings::new(SystemTitle(*b"COSTEST1"))
-            },
+            title: SystemTitle(*b"COSTEST1"),
             counters: &self.journal,
             random: &SystemRandom,
         }
@@ -108,6 +111,7 @@ impl World {
         Takeover {
             journal: &self.journal,
             dial,
+            profiles: &self.profiles,
             escrow: &self.escrow,
             clock: &self.clock,
             random: &SystemRandom,
@@ -191,6 +195,16 @@ impl World {
         ended.await.map(Result::unwrap)
     }
 
+    pub(super) fn profile(&self, transfer: KeyTransfer) -> Arc<Profile> {
+        Arc::clone(self.profiles.get(profile_with(transfer)).unwrap())
+    }
+
+    /// The keys that the meter shall have had last.
+    pub(super) async fn newest_keys(&self, handover: HandoverId) -> KeySet {
+        let newest = self.journal.newest_secrets(handover).await.unwrap();
+        newest.into_keys().unwrap()
+    }
+
     pub(super) fn journal_files(&self) -> Vec<Vec<u8>> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         entries
@@ -200,6 +214,33 @@ impl World {
 
     pub(super) fn scratch(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+/// The built-in profiles, made less patient, and with another one that takes keys one by one.
+fn profiles() -> Profiles {
+    let text = include_str!("../../../policies/meters/dlms.toml");
+    let line = "[line]\nconnect_seconds = 5\nanswer_seconds = 5\n";
+    let one_by_one = text.replace(
+        "[dlms.objects]",
+        "[dlms]\nkey_transfer = \"one_by_one\"\n[dlms.objects]",
+    );
+    let mut profiles = Profiles::built_in();
+    for (transfer, text) in [
+        (KeyTransfer::Together, text),
+        (KeyTransfer::OneByOne, one_by_one.as_str()),
+    ] {
+        let text = format!("{line}{text}");
+        profiles.add(Profile::parse(profile_with(transfer), &text).unwrap());
+    }
+    profiles
+}
+
+/// The name of the profile of meters that take keys in this way.
+pub(super) fn profile_with(transfer: KeyTransfer) -> &'static str {
+    match transfer {
+        KeyTransfer::Together => "dlms",
+        KeyTransfer::OneByOne => "one-by-one",
     }
 }
 
@@ -275,7 +316,8 @@ fn names(set: &KeySet) -> [Digest; 3] {
 }
 
 impl Escrow for TestEscrow {
-    async fn write_ahead(&self, _: &ReleasedMeter, keys: &KeySet) -> Result<u32, EscrowError> {
+    async fn write_ahead(&self, _: &ReleasedMeter, secrets: &Secrets) -> Result<u32, EscrowError> {
+        let keys = secrets.keys().unwrap();
         if self.refuses.load(Ordering::SeqCst) {
             return Err(EscrowError::Unavailable("as the test wants".to_owned()));
         }
@@ -344,9 +386,9 @@ struct KillingDial<'a> {
 impl<'a> Dial for KillingDial<'a> {
     type Link = KillingLink<'a>;
 
-    fn dial(&self, address: SocketAddr) -> Self::Link {
+    fn dial(&self, station: Station) -> Self::Link {
         KillingLink {
-            inner: self.inner.dial(address),
+            inner: self.inner.dial(station),
             kill: self.kill,
             reached: self.reached,
         }
@@ -360,24 +402,36 @@ struct KillingLink<'a> {
 }
 
 impl MeterLink for KillingLink<'_> {
-    async fn associate(&mut self, login: Login<'_>) -> Result<(), LinkError> {
-        self.inner.associate(login).await
+    async fn enter(&mut self, login: Login<'_>) -> Result<(), LinkError> {
+        self.inner.enter(login).await
     }
 
-    async fn read(&mut self, attribute: Member) -> Result<Value, LinkError> {
-        self.inner.read(attribute).await
+    async fn identity(&mut self, wanted: &[Item]) -> Result<Identity, LinkError> {
+        self.inner.identity(wanted).await
     }
 
-    async fn write(&mut self, attribute: Member, value: &Value) -> Result<(), LinkError> {
-        self.inner.write(attribute, value).await
+    async fn registers(&mut self) -> Result<Vec<Shown>, LinkError> {
+        self.inner.registers().await
     }
 
-    async fn transfer_keys(&mut self, keys: &[WrappedKey]) -> Result<(), LinkError> {
+    async fn setting(&mut self, name: SettingName) -> Result<Setting, LinkError> {
+        self.inner.setting(name).await
+    }
+
+    async fn set(&mut self, setting: &Setting) -> Result<(), LinkError> {
+        self.inner.set(setting).await
+    }
+
+    async fn other_secrets(&mut self) -> Result<Vec<Role>, LinkError> {
+        self.inner.other_secrets().await
+    }
+
+    async fn change(&mut self, change: Change<'_>) -> Result<(), LinkError> {
         if self.kill == Kill::BeforeTransfer {
             self.reached.notify_one();
             std::future::pending::<()>().await;
         }
-        let done = self.inner.transfer_keys(keys).await;
+        let done = self.inner.change(change).await;
         if self.kill == Kill::AfterTransfer {
             self.reached.notify_one();
             std::future::pending::<()>().await;
@@ -385,7 +439,7 @@ impl MeterLink for KillingLink<'_> {
         done
     }
 
-    async fn release(&mut self) {
-        self.inner.release().await;
+    async fn leave(&mut self) {
+        self.inner.leave().await;
     }
 }

@@ -42,7 +42,7 @@ impl Association<'_> {
         if let Some(title) = self.session.server_system_title() {
             let title = SystemTitle(*title.as_bytes());
             if title != meter {
-                return Err(LinkError::WrongMeter(title));
+                return Err(LinkError::WrongMeter(title.to_string()));
             }
         }
         match step.map_err(login_error)? {
@@ -119,10 +119,7 @@ impl Association<'_> {
                 .checked_add(counters)
                 .is_none_or(|last| last > block.last)
             {
-                let block = link
-                    .counters
-                    .reserve(key, link.settings.title, used)
-                    .await?;
+                let block = link.counters.reserve(key, link.title, used).await?;
                 let before = block.first.checked_sub(1).filter(|before| *before >= used);
                 let before = before.ok_or(LinkError::Counters(CountersError::Spent))?;
                 self.session.set_invocation_counter(before);

@@ -1,6 +1,5 @@
 //! The DLMS/COSEM driver: HLS with GMAC over the TCP wrapper. Only this folder knows the client of `dlms-cosem-rs`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use dlms_cosem_rs::Obis as CrateObis;
@@ -15,45 +14,27 @@ use dlms_cosem_rs::security::{
 use dlms_cosem_rs::xdlms::{AttributeDescriptor, MethodDescriptor};
 
 use super::transport::Transport;
-use super::{CounterBlock, Counters, Credentials, Dial, LinkError, Login, MeterLink};
+use super::{
+    Change, CounterBlock, Counters, Credentials, DeviceId, Dial, Identity, Item, LinkError, Login,
+    MeterLink, Setting, SettingName, Shown, Station,
+};
 use crate::dlms::SystemTitle;
 use crate::dlms::axdr::Value;
-use crate::dlms::keys::{Suite, WrappedKey, key_name, key_transfer};
-use crate::dlms::obis::Member;
-use crate::types::{Digest, Random};
+use crate::dlms::keys::{KeyRole, WrappedKey, key_name, key_transfer, wrap};
+use crate::dlms::obis::{Member, Obis};
+use crate::dlms::objects::{ScalerUnit, listed_objects};
+use crate::meter::profile::{Dlms, Protocol};
+use crate::meter::secrets::{KeySet, Role};
+use crate::types::{Digest, Random, Secret};
 use association::{Association, Session};
 
 mod association;
-
-/// How a head end behaves on the line.
-#[derive(Clone, Copy, Debug)]
-pub struct LinkSettings {
-    /// Our own system title. All that send under one key must have titles of their own or share a journal.
-    pub title: SystemTitle,
-    /// How long a connection may take to come about.
-    pub connect_within: Duration,
-    /// How long an answer may take.
-    pub answer_within: Duration,
-    /// How long to wait between two connections: some meters keep the old one open for a while.
-    pub pause: Duration,
-}
-
-impl LinkSettings {
-    /// Settings that suit a meter behind a mobile network.
-    pub fn new(title: SystemTitle) -> Self {
-        Self {
-            title,
-            connect_within: Duration::from_secs(20),
-            answer_within: Duration::from_secs(30),
-            pause: Duration::ZERO,
-        }
-    }
-}
+mod values;
 
 /// Makes links to DLMS meters.
 pub struct DlmsDial<'a, C> {
-    /// How to behave.
-    pub settings: LinkSettings,
+    /// Our own system title. All that send under one key must have titles of their own or share a journal.
+    pub title: SystemTitle,
     /// Where counters come from.
     pub counters: &'a C,
     /// Where challenges come from.
@@ -63,12 +44,12 @@ pub struct DlmsDial<'a, C> {
 impl<'a, C: Counters> Dial for DlmsDial<'a, C> {
     type Link = DlmsLink<'a, C>;
 
-    fn dial(&self, address: SocketAddr) -> Self::Link {
+    fn dial(&self, station: Station) -> Self::Link {
         DlmsLink {
-            settings: self.settings,
+            title: self.title,
             counters: self.counters,
             random: self.random,
-            address,
+            station,
             association: None,
         }
     }
@@ -76,35 +57,62 @@ impl<'a, C: Counters> Dial for DlmsDial<'a, C> {
 
 /// A line to a DLMS meter.
 pub struct DlmsLink<'a, C> {
-    settings: LinkSettings,
+    title: SystemTitle,
     counters: &'a C,
     random: &'a dyn Random,
-    address: SocketAddr,
+    station: Station,
     association: Option<Association<'a>>,
 }
 
 impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
-    async fn associate(&mut self, login: Login<'_>) -> Result<(), LinkError> {
+    async fn enter(&mut self, login: Login<'_>) -> Result<(), LinkError> {
         if self.association.is_some() {
-            self.release().await;
-            tokio::time::sleep(self.settings.pause).await;
+            self.leave().await;
+            tokio::time::sleep(self.station.profile.line.pause()).await;
         }
         match login {
-            Login::Public => self.associate_publicly().await,
-            Login::Management(credentials) => self.associate_as_manager(credentials).await,
+            Login::Anybody => self.associate_publicly().await,
+            Login::Manager(credentials) => self.associate_as_manager(credentials).await,
         }
     }
 
-    async fn read(&mut self, attribute: Member) -> Result<Value, LinkError> {
-        let descriptor = attribute_descriptor(attribute)?;
-        let mut association = self.take().await?;
-        let value = association.read(descriptor, self).await;
-        self.keep(association, value)
+    async fn identity(&mut self, wanted: &[Item]) -> Result<Identity, LinkError> {
+        let mut told = Identity::default();
+        for item in wanted {
+            let Some(attribute) = self.profile().objects.item(*item) else {
+                continue;
+            };
+            match self.get(attribute).await {
+                Ok(value) => values::put_item(&mut told, *item, &value),
+                Err(LinkError::Denied(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(told)
     }
 
-    async fn write(&mut self, attribute: Member, value: &Value) -> Result<(), LinkError> {
-        let descriptor = attribute_descriptor(attribute)?;
-        let encoded = value.encode();
+    async fn registers(&mut self) -> Result<Vec<Shown>, LinkError> {
+        let mut shown = Vec::new();
+        for register in self.profile().read.registers.clone() {
+            match self.register(register).await {
+                Ok(read) => shown.push(read),
+                Err(LinkError::Denied(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(shown)
+    }
+
+    async fn setting(&mut self, name: SettingName) -> Result<Setting, LinkError> {
+        let attribute = self.profile().objects.setting(name);
+        let value = self.get(attribute.ok_or(LinkError::NotOffered)?).await?;
+        values::setting(name, &value).map_err(|_| LinkError::Garbled)
+    }
+
+    async fn set(&mut self, setting: &Setting) -> Result<(), LinkError> {
+        let attribute = self.profile().objects.setting(setting.name());
+        let descriptor = attribute_descriptor(attribute.ok_or(LinkError::NotOffered)?)?;
+        let encoded = values::of_setting(setting).encode();
         let mut association = self.take().await?;
         let request = |session: &mut Session<'_>, out: &mut [u8]| {
             session.set_request(descriptor, None, Data::from_bytes(&encoded)?, out)
@@ -119,9 +127,18 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
         self.keep(association, done)
     }
 
-    async fn transfer_keys(&mut self, keys: &[WrappedKey]) -> Result<(), LinkError> {
-        let descriptor = method_descriptor(Member::KEY_TRANSFER)?;
-        let encoded = key_transfer(keys).encode();
+    async fn other_secrets(&mut self) -> Result<Vec<Role>, LinkError> {
+        match self.get(Member::OBJECT_LIST).await {
+            Ok(list) => Ok(self.doors(&listed_objects(&list).unwrap_or_default())),
+            Err(LinkError::Denied(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn change(&mut self, change: Change<'_>) -> Result<(), LinkError> {
+        let keys = wrapped(change)?;
+        let descriptor = method_descriptor(self.profile().objects.key_transfer())?;
+        let encoded = key_transfer(&keys).encode();
         let mut association = self.take().await?;
         let request = |session: &mut Session<'_>, out: &mut [u8]| {
             session.action_request(descriptor, Some(Data::from_bytes(&encoded)?), out)
@@ -136,7 +153,7 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
         self.keep(association, done)
     }
 
-    async fn release(&mut self) {
+    async fn leave(&mut self) {
         if let Some(mut association) = self.association.take() {
             let mut message = [0; 64];
             if let Ok(length) = association.session.release_request(&mut message) {
@@ -148,13 +165,51 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
 }
 
 impl<'a, C: Counters> DlmsLink<'a, C> {
+    fn profile(&self) -> &Dlms {
+        let Protocol::Dlms(profile) = &self.station.profile.protocol;
+        profile
+    }
+
+    /// Associations and security set-ups other than our own: whoever knows their secrets still gets in.
+    fn doors(&self, objects: &[(u16, Obis)]) -> Vec<Role> {
+        let own = self.profile().objects.key_transfer().object;
+        let door = |(class, object): &(u16, Obis)| match *class {
+            15 if *object != Obis::CURRENT_ASSOCIATION => vec![Role::Association(*object)],
+            64 if *object != own => [KeyRole::Guek, KeyRole::Gak]
+                .map(|role| Role::SetUp(*object, role))
+                .to_vec(),
+            _ => Vec::new(),
+        };
+        objects.iter().flat_map(door).collect()
+    }
+
+    async fn register(&mut self, register: Obis) -> Result<Shown, LinkError> {
+        let scaler_unit = self.get(Member::scaler_unit(register)).await?;
+        let value = self.get(Member::register(register)).await?;
+        let meter_time = self.identity(&[Item::Clock]).await?.clock;
+        Ok(Shown {
+            register,
+            value: value.as_integer().map_err(|_| LinkError::Garbled)?,
+            scaler_unit: ScalerUnit::parse(&scaler_unit).map_err(|_| LinkError::Garbled)?,
+            meter_time,
+        })
+    }
+
+    async fn get(&mut self, attribute: Member) -> Result<Value, LinkError> {
+        let descriptor = attribute_descriptor(attribute)?;
+        let mut association = self.take().await?;
+        let value = association.read(descriptor, self).await;
+        self.keep(association, value)
+    }
+
     async fn associate_publicly(&mut self) -> Result<(), LinkError> {
+        let client = self.profile().public_client;
         let config = ClientConfig {
-            client_sap: PUBLIC_CLIENT,
+            client_sap: client,
             ..ClientConfig::default()
         };
         let session = self.session(config, KeyRing::default());
-        let mut association = self.connect(PUBLIC_CLIENT, session, None).await?;
+        let mut association = self.connect(client, session, None).await?;
         let request = association.request(|session, out| session.associate_request(out))?;
         let answer = association.transport.exchange(&request).await?;
         match association.session.handle_associate_response(&answer) {
@@ -168,23 +223,30 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
     }
 
     async fn associate_as_manager(&mut self, login: Credentials<'_>) -> Result<(), LinkError> {
-        let key = key_name(login.keys.guek);
-        let (title, above) = (self.settings.title, login.counter_above);
+        let DeviceId::SystemTitle(meter) = self.station.device else {
+            return Err(LinkError::NotOffered);
+        };
+        let (Some(keys), Some(gak)) = (login.secrets.keys(), login.gak.keys()) else {
+            return Err(LinkError::NotOffered);
+        };
+        let key = key_name(keys.guek());
+        let (title, above) = (self.title, login.counter_above);
         // ORDER: the counters are ours, durably, before the first of them is used.
         let block = self.counters.reserve(key, title, above).await?;
-        let suite = SecuritySuite::from_id(login.suite.id()).map_err(|_| LinkError::Garbled)?;
+        let suite = SecuritySuite::from_id(keys.suite().id()).map_err(|_| LinkError::Garbled)?;
+        let client = self.profile().management_client;
         let config = ClientConfig {
-            client_sap: MANAGEMENT_CLIENT,
+            client_sap: client,
             system_title: Some(CrateTitle::new(title.0)),
             mechanism: AuthMechanism::HighGmac,
             security: SecurityPolicy::authenticated_encrypted(suite),
             invocation_counter: block.first.saturating_sub(1),
             ..ClientConfig::default()
         };
-        let session = self.session(config, key_ring(login)?);
+        let session = self.session(config, key_ring(keys, gak)?);
         let counting = Some((key, block));
-        let mut association = self.connect(MANAGEMENT_CLIENT, session, counting).await?;
-        association.open(login.meter, self).await?;
+        let mut association = self.connect(client, session, counting).await?;
+        association.open(meter, self).await?;
         self.association = Some(association);
         Ok(())
     }
@@ -200,13 +262,9 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
         session: Session<'a>,
         counting: Option<(Digest, CounterBlock)>,
     ) -> Result<Association<'a>, LinkError> {
-        let LinkSettings {
-            connect_within,
-            answer_within,
-            ..
-        } = self.settings;
+        let ends = (client.into(), self.profile().server);
         let transport =
-            Transport::connect(self.address, client.into(), connect_within, answer_within).await?;
+            Transport::connect(self.station.address, ends, &self.station.profile.line).await?;
         Ok(Association {
             transport,
             session,
@@ -231,15 +289,28 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
     }
 }
 
-fn key_ring(login: Credentials<'_>) -> Result<KeyRing, LinkError> {
-    let key = |bytes| Key::from_slice(bytes).map_err(|_| LinkError::Garbled);
-    let ring = KeyRing {
-        guek: Some(key(login.keys.guek.expose())?),
-        gak: Some(key(login.keys.gak.expose())?),
+fn key_ring(keys: &KeySet, gak: &KeySet) -> Result<KeyRing, LinkError> {
+    let key = |key: &Secret| Key::from_slice(key.expose()).map_err(|_| LinkError::Garbled);
+    Ok(KeyRing {
+        guek: Some(key(keys.guek())?),
+        gak: Some(key(gak.gak())?),
         ..KeyRing::default()
+    })
+}
+
+/// The keys of a change, each under the key encryption key that the meter has.
+fn wrapped(change: Change<'_>) -> Result<Vec<WrappedKey>, LinkError> {
+    let (Some(to), Some(under)) = (change.to.keys(), change.under.keys()) else {
+        return Err(LinkError::NotOffered);
     };
-    let fits = |suite: Suite| login.keys.guek.expose().len() == suite.key_bytes();
-    fits(login.suite).then_some(ring).ok_or(LinkError::Garbled)
+    let wrap = |role: &Role| match role {
+        Role::Key(role) => {
+            let key = to.key(*role).ok_or(LinkError::NotOffered)?;
+            wrap(under.kek(), *role, key).map_err(|_| LinkError::NotOffered)
+        }
+        _ => Err(LinkError::NotOffered),
+    };
+    change.roles.iter().map(wrap).collect()
 }
 
 fn attribute_descriptor(member: Member) -> Result<AttributeDescriptor, LinkError> {
@@ -263,6 +334,4 @@ impl RandomSource for CrateRandom<'_> {
     }
 }
 
-const PUBLIC_CLIENT: u8 = 16;
-const MANAGEMENT_CLIENT: u8 = 1;
 const GOODBYE: Duration = Duration::from_secs(2);
