@@ -85,6 +85,9 @@ pub enum CheckpointError {
     /// The caller's key is a cosigner's.
     #[error("the key is not the key of a log")]
     NotALogKey,
+    /// The log signed it, but too few witnesses have cosigned it.
+    #[error("fewer witnesses have cosigned the checkpoint than the policy demands")]
+    Quorum,
 }
 
 #[cfg(test)]

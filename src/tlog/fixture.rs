@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use serde_json::json;
 
 use super::{
-    Draft, Frontier, Hash, LogKey, NodeId, ProofError, ProofPlan, TileKind, TilePath, TreeHead,
-    encode_entries, leaf_hash,
+    CosignerKey, Draft, Frontier, Hash, LogKey, NodeId, ProofError, ProofPlan, TileKind, TilePath,
+    TreeHead, encode_entries, leaf_hash,
 };
 use crate::types::{Random, Secret, Timestamp};
 
@@ -74,6 +74,12 @@ impl TestLog {
 pub(super) fn log_key() -> LogKey {
     let name = "escrow.example/log/1".parse().unwrap();
     LogKey::from_seed(name, &Secret::new(vec![7; 32])).unwrap()
+}
+
+/// The key of the witness of the golden vector.
+pub(super) fn witness_key() -> CosignerKey {
+    let name = "witness.example/w1".parse().unwrap();
+    CosignerKey::from_seed(name, &Secret::new(vec![9; 32])).unwrap()
 }
 
 /// Fills with 1, then with 2, and so on.

@@ -1,8 +1,8 @@
 //! The golden vector: a log of 70,000 entries that other implementations, in Go, Python and JavaScript, made or accept.
 
-use super::fixture::{TestLog, log_key};
+use super::fixture::{TestLog, log_key, witness_key};
 use super::*;
-use crate::types::{Digest, Secret, Timestamp};
+use crate::types::{Digest, Timestamp};
 
 #[test]
 fn the_keys_are_those_of_the_vector() {
@@ -120,9 +120,61 @@ fn the_whole_log_verifies() {
     assert_eq!((verdict, seen), (Ok(()), 70_000));
 }
 
-fn witness_key() -> CosignerKey {
-    let name = "witness.example/w1".parse().unwrap();
-    CosignerKey::from_seed(name, &Secret::new(vec![9; 32])).unwrap()
+#[test]
+fn the_policy_is_satisfied_by_every_checkpoint_and_the_receipt() {
+    let policy: TrustPolicy = POLICY.parse().unwrap();
+    for (size, text) in CHECKPOINTS {
+        let note: Note = text.parse().unwrap();
+        let trusted = policy.open(&note, None).unwrap();
+        assert_eq!(trusted.checkpoint.head.size, size as u64);
+        assert_eq!(trusted.witnesses[0].1, COSIGNED_AT);
+    }
+    let receipt: Receipt = RECEIPT.parse().unwrap();
+    let leaf = TestLog::golden(23_334).leaves[23_333].clone();
+    assert!(receipt.verify_by(&leaf, &policy).is_ok());
+}
+
+#[test]
+fn a_witness_goes_from_one_checkpoint_of_the_vector_to_the_next() {
+    let requests = [
+        (0, String::new(), CHECKPOINTS[1].1),
+        (
+            46_666,
+            CONSISTENCY.trim_end().to_owned() + "\n",
+            CHECKPOINTS[2].1,
+        ),
+    ];
+    let mut latest = None;
+    for (old, proof, checkpoint) in requests {
+        let request = format!("old {old}\n{proof}\n{checkpoint}");
+        let request: AddCheckpoint = request.parse().unwrap();
+        latest = Some(request.judge(&[LOG_VKEY.parse().unwrap()], latest).unwrap());
+    }
+    assert_eq!(latest.unwrap().size, 70_000);
+}
+
+/// One file a case, whose name says what is wrong with it.
+#[test]
+fn every_file_of_the_hostile_corpus_is_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/tlog/hostile");
+    let mut kinds = std::collections::BTreeMap::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let kind = path.extension().unwrap().to_str().unwrap().to_owned();
+        let is_read = std::fs::read_to_string(&path).is_ok_and(|text| match kind.as_str() {
+            "policy" => text.parse::<TrustPolicy>().is_ok(),
+            "add-checkpoint" => text.parse::<AddCheckpoint>().is_ok(),
+            "note" => text.parse::<Note>().is_ok(),
+            "tlog-proof" => text.parse::<Receipt>().is_ok(),
+            _ => true,
+        });
+        assert!(!is_read, "{}", path.display());
+        *kinds.entry(kind).or_insert(0) += 1;
+    }
+    assert!(
+        kinds.len() == 4 && kinds.values().all(|count| *count > 8),
+        "{kinds:?}"
+    );
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -155,5 +207,6 @@ const CHECKPOINTS: [(usize, &str); 3] = [
     ),
 ];
 const RECEIPT: &str = include_str!("../../tests/vectors/tlog/receipt-23333.tlog-proof");
+const POLICY: &str = include_str!("../../tests/vectors/tlog/witnesses.policy");
 const CONSISTENCY: &str = include_str!("../../tests/vectors/tlog/consistency-46666-70000.txt");
 const TILES: &str = include_str!("../../tests/vectors/tlog/tiles-70000.txt");

@@ -1,9 +1,10 @@
-//! The formats of the tamper-evident log: RFC 6962 hashing, and tiles, notes, checkpoints and receipts as C2SP writes
-//! them.
+//! The formats of the tamper-evident log: RFC 6962 hashing, and tiles, notes, checkpoints, receipts, cosignatures and
+//! trust policies as C2SP writes them.
 //!
 //! Nothing here reads a file, a clock or a database: bytes and hashes go in, values come out. What a proof needs is
 //! planned first ([`ProofPlan`]) and assembled when the caller has fetched it.
 
+mod add_checkpoint;
 mod audit;
 mod checkpoint;
 mod draft;
@@ -16,10 +17,14 @@ mod golden;
 mod keys;
 mod merkle;
 mod note;
+mod policy;
 mod proof;
 mod receipt;
 mod tile;
 
+pub use add_checkpoint::{
+    AddCheckpoint, InvalidAddCheckpoint, WitnessRefusal, parse_cosignatures, parse_latest_size,
+};
 pub use audit::{AuditError, verify_log};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use draft::{Draft, Entry};
@@ -30,6 +35,7 @@ pub use merkle::{
     leaf_hash, node_hash, root_of,
 };
 pub use note::{Note, NoteError, Signature, Verified};
+pub use policy::{PolicyError, PolicyMistake, TrustPolicy, Trusted, TrustedLog, Witness};
 pub use proof::{ProofError, ProofPlan, verify_consistency, verify_inclusion};
 pub use receipt::{Receipt, ReceiptError};
 pub use tile::{

@@ -19,6 +19,7 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::keys::VerifierKey;
 use super::merkle::{Hash, leaf_hash};
 use super::note::{Note, NoteError};
+use super::policy::{TrustPolicy, Trusted};
 use super::proof::{ProofError, verify_inclusion};
 use super::{MAX_PROOF_HASHES, decimal};
 
@@ -60,8 +61,23 @@ impl Receipt {
     /// Whether this log has these bytes as the entry of this index; returns the checkpoint that says so.
     pub fn verify(&self, leaf: &[u8], log: &VerifierKey) -> Result<Checkpoint, ReceiptError> {
         let checkpoint = Checkpoint::open(&self.checkpoint, log)?;
-        verify_inclusion(leaf_hash(leaf), self.index, checkpoint.head, &self.hashes)?;
+        self.verify_inclusion(leaf, &checkpoint)?;
         Ok(checkpoint)
+    }
+
+    /// As [`Receipt::verify`] for a log that the policy names, whose witnesses must have cosigned the checkpoint.
+    pub fn verify_by<'p>(
+        &self,
+        leaf: &[u8],
+        policy: &'p TrustPolicy,
+    ) -> Result<Trusted<'p>, ReceiptError> {
+        let trusted = policy.open(&self.checkpoint, None)?;
+        self.verify_inclusion(leaf, &trusted.checkpoint)?;
+        Ok(trusted)
+    }
+
+    fn verify_inclusion(&self, leaf: &[u8], checkpoint: &Checkpoint) -> Result<(), ProofError> {
+        verify_inclusion(leaf_hash(leaf), self.index, checkpoint.head, &self.hashes)
     }
 }
 
@@ -138,13 +154,15 @@ const VERSION: &str = "c2sp.org/tlog-proof@v1";
 /// Carries what the maker likes; nothing authenticates it, so nothing here reads it.
 const EXTRA: &str = "extra ";
 const INDEX: &str = "index ";
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixture::{TestLog, log_key};
+    use super::super::fixture::{TestLog, log_key, witness_key};
     use super::super::{KeyKind, ProofPlan, empty_root};
     use super::*;
+    use crate::types::Timestamp;
 
     fn receipt(log: &TestLog, index: u64) -> Receipt {
         let hashes = log.prove(ProofPlan::inclusion(index, log.head().size));
@@ -205,6 +223,30 @@ mod tests {
         let other_key = VerifierKey::new(name, KeyKind::Log, *key.verifier().public());
         let other_log = receipt.verify(&log.leaves[7], &other_key);
         assert_eq!(other_log, Err(NoteError::NotSigned.into()));
+    }
+
+    #[test]
+    fn a_receipt_can_demand_witnesses() {
+        let log = TestLog::golden(20);
+        let hashes = log.prove(ProofPlan::inclusion(7, 20));
+        let mut note = Checkpoint::sign(log.head(), &log_key());
+        let policy = format!(
+            "log {}\nwitness w {}\nquorum w\n",
+            log_key().verifier(),
+            witness_key().verifier()
+        );
+        let policy: TrustPolicy = policy.parse().unwrap();
+        let verify = |note: &Note, leaf: usize| {
+            let receipt = Receipt::new(7, hashes.clone(), note.clone()).to_string();
+            let receipt: Receipt = receipt.parse().unwrap();
+            let trusted = receipt.verify_by(&log.leaves[leaf], &policy);
+            trusted.map(|trusted| trusted.checkpoint.head)
+        };
+        assert_eq!(verify(&note, 7), Err(CheckpointError::Quorum.into()));
+        note.add(witness_key().cosign(note.text(), Timestamp::default()))
+            .unwrap();
+        assert_eq!(verify(&note, 7), Ok(log.head()));
+        assert_eq!(verify(&note, 8), Err(ProofError::Root.into()));
     }
 
     #[test]
