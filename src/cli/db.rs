@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure};
 use super::output::{Output, Row};
+use super::recover::offline;
 use super::settings::Settings;
+use crate::service::adopt;
 use crate::store::{Store, StoreOptions};
 
-/// Backs the database up, checks it, puts a backup back.
+/// Backs the database up, checks it, puts a backup back, accepts it without its anchor.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Copy the database, as of one instant, while the service runs.
@@ -36,6 +38,21 @@ pub(super) enum Command {
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         /// Replace the database that is there.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Accept the database of a stopped service as it stands, because its anchor was lost.
+    #[command(
+        after_help = "Without its anchor the service starts read-only: nothing shows that the database is not an old \
+                            one.\nCompare size and root with an auditor's checkpoint first; with a mirror that has \
+                            more, `log recover` is the way.\n\n\
+                            Examples:\n  cos-escrow db anchor --config escrow.toml --yes"
+    )]
+    Anchor {
+        /// The service's configuration file.
+        #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
+        config: PathBuf,
+        /// The database is the newest there is.
         #[arg(long)]
         yes: bool,
     },
@@ -101,6 +118,25 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
             replace(&settings.store, from).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
         }
+        Command::Anchor { config, yes } => {
+            let settings = Settings::load(config)?;
+            if !yes {
+                describe(&settings, UNPROMISED, output).await?;
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "the database would be accepted as it stands",
+                )
+                .hint("compare it with an auditor's checkpoint, and say `--yes`"));
+            }
+            let adopted = adopt(offline(&settings).await?).await?;
+            output.row(&Done {
+                database: settings.store,
+                log_size: adopted.size,
+                log_root: adopted.root.to_string(),
+                keys: settings.keys,
+                note: ADOPTED,
+            })
+        }
         Command::Check { config } => {
             let settings = Settings::load(config)?;
             let store = open(&settings).await?;
@@ -157,4 +193,6 @@ async fn describe(settings: &Settings, note: &'static str, output: &Output) -> R
 
 const BACKUP: &str = "opens only with the keys folder as of this time; keep that elsewhere";
 const RESTORED: &str = "the keys folder must hold the epochs that this backup was wrapped under";
+const UNPROMISED: &str = "is this what auditors have seen last";
+const ADOPTED: &str = "accepted as it stands; the next entry says so";
 const SOUND: &str = "sound";

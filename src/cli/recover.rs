@@ -8,7 +8,7 @@ use super::instance;
 use super::output::{Output, Row};
 use super::settings::Settings;
 use crate::identity::Anchors;
-use crate::service::{RecoverError, RecoveredEntry, recover};
+use crate::service::{Foundation, RecoverError, RecoveredEntry, recover};
 use crate::tlog::{Note, TilePath};
 use crate::tls::Material;
 use crate::types::{Clock as _, SystemClock, SystemRandom};
@@ -47,11 +47,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let settings = Settings::load(&arguments.service)?;
     let mirror = &arguments.mirror;
     let checkpoint = checkpoint(&mirror.join("checkpoint"))?;
-    let clock = Arc::new(SystemClock);
-    let material = Material::load(&settings.tls).map_err(Failure::failed)?;
-    let anchors = Anchors::new(&material.roots, &material.lists, clock.now())?;
-    let random = Arc::new(SystemRandom);
-    let foundation = instance::foundation(&settings, Arc::new(anchors), clock, random).await?;
+    let foundation = offline(&settings).await?;
     let tiles = |tile: &TilePath| std::fs::read(mirror.join(tile.to_string()));
     let recovery = recover(foundation, &checkpoint, tiles).await?;
     output.rows(&recovery.entries)?;
@@ -62,6 +58,15 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     ));
     output.note("start the service, do again what the list says, and let the registrar import before anything is released");
     Ok(())
+}
+
+/// What the service stands on, for work on its log while it is stopped.
+pub(super) async fn offline(settings: &Settings) -> Result<Foundation, Failure> {
+    let clock = Arc::new(SystemClock);
+    let material = Material::load(&settings.tls).map_err(Failure::failed)?;
+    let anchors = Anchors::new(&material.roots, &material.lists, clock.now())?;
+    let random = Arc::new(SystemRandom);
+    instance::foundation(settings, Arc::new(anchors), clock, random).await
 }
 
 fn checkpoint(path: &Path) -> Result<Note, Failure> {
@@ -76,7 +81,9 @@ impl From<RecoverError> for Failure {
     fn from(error: RecoverError) -> Self {
         let exit = match &error {
             RecoverError::Moved => Exit::TryAgain,
-            RecoverError::NothingMissing { .. } | RecoverError::Failed(_) => Exit::Failed,
+            RecoverError::NothingMissing { .. }
+            | RecoverError::Promised { .. }
+            | RecoverError::Failed(_) => Exit::Failed,
             _ => Exit::Unverified,
         };
         let failure = Self::new(exit, &error);
@@ -85,7 +92,8 @@ impl From<RecoverError> for Failure {
                 failure.hint("another mirror may have them: ask auditors and witnesses")
             }
             RecoverError::NothingMissing { .. } => failure.hint(
-                "a service that is fenced all the same has another history: restore another backup",
+                "a service that is fenced all the same has lost its anchor (`db anchor`) or has another history: \
+                 restore another backup",
             ),
             RecoverError::Moved => failure.hint("stop the service first"),
             _ => failure,

@@ -17,38 +17,35 @@ pub(super) struct FileProvider {
 }
 
 impl FileProvider {
-    pub(super) fn exists(folder: &Path) -> bool {
-        folder.join(ROOT).exists()
-    }
-
-    pub(super) fn create(folder: &Path, random: &dyn Random) -> Result<Self, CustodyError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-        write_new(&folder.join(ROOT), super::random_key(random).expose())?;
+    /// Opens the root key in `folder`; makes folder and key where they are missing.
+    pub(super) fn open_or_create(folder: &Path, random: &dyn Random) -> Result<Self, CustodyError> {
+        match fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        // ORDER: whoever made the folder may have been cut off before its name was durable.
+        sync(folder.parent())?;
+        if !folder.join(ROOT).exists() {
+            write_new(&folder.join(ROOT), super::random_key(random).expose())?;
+        }
         Self::open(folder)
     }
 
     pub(super) fn open(folder: &Path) -> Result<Self, CustodyError> {
         let root = read_private(&folder.join(ROOT))?;
-        Ok(Self {
+        let provider = Self {
             folder: folder.to_owned(),
             root: super::kek(ROOT, &root)?,
-        })
+        };
+        for name in provider.named(CONDEMNED)? {
+            erase(&folder.join(format!("{name}{CONDEMNED}")))?;
+        }
+        Ok(provider)
     }
 
     /// Names of the wrapped keys.
     pub(super) fn names(&self) -> Result<Vec<String>, CustodyError> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let file = entry?.file_name();
-            if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(WRAPPED)) {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort();
-        Ok(names)
+        self.named(WRAPPED)
     }
 
     pub(super) fn put(
@@ -73,14 +70,25 @@ impl FileProvider {
 
     /// Overwrites and removes a key. On media that keep old blocks, what matters is that the root key is elsewhere.
     pub(super) fn destroy(&self, name: &str) -> Result<(), CustodyError> {
-        let path = self.path(name);
-        let length = usize::try_from(fs::metadata(&path)?.len()).unwrap_or_default();
-        let mut file = OpenOptions::new().write(true).open(&path)?;
-        file.write_all(&vec![0; length])?;
-        file.sync_all()?;
-        fs::remove_file(&path)?;
-        File::open(&self.folder)?.sync_all()?;
+        let condemned = self.folder.join(format!("{name}{CONDEMNED}"));
+        // ORDER: a half-erased key must not be taken for a damaged one. What is cut off after this, `open` finishes.
+        fs::rename(self.path(name), &condemned)?;
+        sync(Some(&self.folder))?;
+        erase(&condemned)?;
         Ok(())
+    }
+
+    /// Names of the files that end like this, without the ending.
+    fn named(&self, ending: &str) -> Result<Vec<String>, CustodyError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let file = entry?.file_name();
+            if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(ending)) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -92,19 +100,36 @@ fn context(name: &str) -> Context {
     Context::new("cos-escrow/custody/1").with("name", name.as_bytes())
 }
 
-/// Writes a file that must not be there yet, readable by its owner only, durably.
+/// Makes a file, readable by its owner only, with all of its content or not at all, durably.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), std::io::Error> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    if path.exists() {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    fs::rename(&unfinished, path)?;
+    sync(path.parent())
+}
+
+/// Overwrites and removes a file, durably.
+fn erase(path: &Path) -> Result<(), std::io::Error> {
+    let length = usize::try_from(fs::metadata(path)?.len()).unwrap_or_default();
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(&vec![0; length])?;
+    file.sync_all()?;
+    fs::remove_file(path)?;
+    sync(path.parent())
+}
+
+/// Makes durable which names a folder has.
+fn sync(folder: Option<&Path>) -> Result<(), std::io::Error> {
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn read_private(path: &Path) -> Result<Secret, CustodyError> {
@@ -123,6 +148,10 @@ fn read_private(path: &Path) -> Result<Secret, CustodyError> {
 
 const ROOT: &str = "root.key";
 const WRAPPED: &str = ".wrapped";
+/// A file that is being written: nobody has relied on it yet.
+const UNFINISHED: &str = ".new";
+/// A key that is being destroyed: nobody relies on it any more.
+const CONDEMNED: &str = ".destroyed";
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +173,59 @@ mod tests {
             again.index_of("2499999999991")
         );
         assert_eq!(made.log_key().expose(), again.log_key().expose());
+    }
+
+    #[test]
+    fn keys_that_were_half_made_are_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("keys");
+        Custody::open_or_create(&folder, NOW, &SystemRandom).unwrap();
+        let names = fs::read_dir(&folder).unwrap();
+        let names: Vec<_> = names.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 8, "{names:?}");
+        for name in names {
+            // Cut off while this one was written.
+            let file = folder.join(&name);
+            let bytes = fs::read(&file).unwrap();
+            fs::remove_file(&file).unwrap();
+            let mut unfinished = file.into_os_string();
+            unfinished.push(UNFINISHED);
+            fs::write(&unfinished, &bytes[..bytes.len() / 2]).unwrap();
+            fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
+            if name == ROOT {
+                // It is the first to be made.
+                fs::remove_dir_all(&folder).unwrap();
+                fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+            }
+            assert!(Custody::open(&folder).is_err(), "{name:?}");
+            let completed = Custody::open_or_create(&folder, NOW, &SystemRandom).unwrap();
+            let again = Custody::open(&folder).unwrap();
+            assert_eq!(
+                completed.index_of("2499999999991"),
+                again.index_of("2499999999991")
+            );
+        }
+    }
+
+    #[test]
+    fn a_destruction_that_was_cut_off_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let custody = Custody::open_or_create(folder.path(), NOW, &SystemRandom).unwrap();
+        custody.begin_epoch(NOW, &SystemRandom).unwrap();
+        let first = folder
+            .path()
+            .join(format!("{}{WRAPPED}", super::super::epoch_name(1, NOW)));
+        let condemned = first.with_extension(&CONDEMNED[1..]);
+        fs::rename(&first, &condemned).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&condemned)
+            .unwrap()
+            .write_all(&[0; 20])
+            .unwrap();
+        let custody = Custody::open(folder.path()).unwrap();
+        assert!(custody.epoch(1).is_none());
+        assert!(!condemned.exists());
     }
 
     #[test]

@@ -42,23 +42,34 @@ pub struct Epoch {
 }
 
 impl Custody {
-    /// Opens the keys in `folder`; makes them where there are none.
+    /// Opens the keys in `folder`; makes those that are missing.
+    ///
+    /// Only for a log that is still empty: nothing is wrapped under any of them, and whoever began to make them may
+    /// have been cut off anywhere.
     pub fn open_or_create(
         folder: &Path,
         now: Timestamp,
         random: &dyn Random,
     ) -> Result<Self, CustodyError> {
-        if FileProvider::exists(folder) {
-            return Self::open(folder);
+        let provider = FileProvider::open_or_create(folder, random)?;
+        let names = provider.names()?;
+        let is_missing = |name: &str| !names.iter().any(|known| known == name);
+        if is_missing("log") {
+            provider.put("log", &Self::new_log_key()?, random)?;
         }
-        let provider = FileProvider::create(folder, random)?;
-        provider.put("log", &Self::new_log_key()?, random)?;
-        provider.put("disclosure", &random_key(random), random)?;
-        provider.put("index", &random_key(random), random)?;
-        provider.put(&epoch_name(1, now), &random_key(random), random)?;
+        for name in ["disclosure", "index"] {
+            if is_missing(name) {
+                provider.put(name, &random_key(random), random)?;
+            }
+        }
+        if !names.iter().any(|name| parse_epoch_name(name).is_some()) {
+            provider.put(&epoch_name(1, now), &random_key(random), random)?;
+        }
         for kem in ESCROW_KEMS {
-            let pair = SealingKeyPair::generate(kem, random);
-            provider.put(&sealing_name(kem), &pair.to_secret(), random)?;
+            if is_missing(&sealing_name(kem)) {
+                let pair = SealingKeyPair::generate(kem, random);
+                provider.put(&sealing_name(kem), &pair.to_secret(), random)?;
+            }
         }
         Self::open(folder)
     }

@@ -20,8 +20,14 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// Opens the file; makes it where there is none.
-    pub(super) async fn open(path: &Path) -> Result<(Self, Option<TreeHead>), std::io::Error> {
+    /// Opens the file, and says what was promised last.
+    ///
+    /// An empty log has promised nothing yet, and that is recorded where there is no file. A log with entries has
+    /// promised something: none then means that the file was deleted or damaged.
+    pub(super) async fn open(
+        path: &Path,
+        log: TreeHead,
+    ) -> Result<(Self, Option<TreeHead>), std::io::Error> {
         let newest = match fs::read(path).await {
             Ok(bytes) => newest(&bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -33,12 +39,18 @@ impl Anchor {
         if let Some(folder) = path.parent() {
             File::open(folder).await?.sync_all().await?;
         }
-        let anchor = Self {
+        let mut anchor = Self {
             file,
             path: path.to_owned(),
             slot: newest.map_or(0, |(slot, _)| slot),
         };
-        Ok((anchor, newest.map(|(_, promise)| promise)))
+        let mut promise = newest.map(|(_, promise)| promise);
+        if promise.is_none() && log.size == 0 {
+            // ORDER: before the first entry, so that a crash right after that is not taken for a lost anchor.
+            anchor.write(log).await?;
+            promise = Some(log);
+        }
+        Ok((anchor, promise))
     }
 
     /// Records a new head, durably.
@@ -127,6 +139,11 @@ mod tests {
     use super::*;
     use crate::tlog::Hash;
 
+    const EMPTY: TreeHead = TreeHead {
+        size: 0,
+        root: Hash([0; 32]),
+    };
+
     fn head(size: u64) -> TreeHead {
         let root = Hash([u8::try_from(size).unwrap(); 32]);
         TreeHead { size, root }
@@ -136,27 +153,40 @@ mod tests {
     async fn the_newest_promise_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("anchor");
-        let (mut anchor, none) = Anchor::open(&path).await.unwrap();
-        assert_eq!(none, None);
+        let (mut anchor, first) = Anchor::open(&path, EMPTY).await.unwrap();
+        assert_eq!(first, Some(EMPTY));
         for size in 1..=5_u64 {
             anchor.advance(head(size)).await.unwrap();
         }
-        let (_, found) = Anchor::open(&path).await.unwrap();
+        let (_, found) = Anchor::open(&path, head(5)).await.unwrap();
         assert_eq!(found, Some(head(5)));
+    }
+
+    #[tokio::test]
+    async fn an_anchor_that_is_gone_or_damaged_promises_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("anchor");
+        for content in [None, Some(""), Some("00000000000000000007 torn")] {
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let (_, found) = Anchor::open(&path, head(7)).await.unwrap();
+            assert_eq!(found, None, "{content:?}");
+        }
     }
 
     #[tokio::test]
     async fn a_torn_write_leaves_the_promise_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("anchor");
-        let (mut anchor, _) = Anchor::open(&path).await.unwrap();
+        let (mut anchor, _) = Anchor::open(&path, EMPTY).await.unwrap();
         anchor.advance(head(1)).await.unwrap();
         anchor.advance(head(2)).await.unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         let newest = bytes.windows(2).position(|w| w == b"2 ").unwrap();
         bytes[newest + 9] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        let (_, found) = Anchor::open(&path).await.unwrap();
+        let (_, found) = Anchor::open(&path, head(2)).await.unwrap();
         assert_eq!(found.map(|promise| promise.size), Some(1));
     }
 }

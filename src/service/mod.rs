@@ -42,7 +42,7 @@ pub use lookup::LookupRequest;
 pub use meter::MeterStatement;
 pub use party::{MpidChange, NewParty};
 pub use receipt::Receipt;
-pub use recover::{RecoverError, RecoveredEntry, Recovery, recover};
+pub use recover::{RecoverError, RecoveredEntry, Recovery, adopt, recover};
 pub use registration::RecordResult;
 pub use release::{ReleaseRequest, Released};
 pub use sealing_key::{KeyOffer, KeyView, Offered};
@@ -121,11 +121,13 @@ struct Shared {
 impl Escrow {
     /// Checks the database against the anchor and starts the sequencer.
     ///
-    /// A database that is behind or beside what was promised is served read-only: the fence is up.
+    /// A database that is behind or beside what was promised, or whose promise is gone, is served read-only: the
+    /// fence is up.
     pub async fn start(foundation: Foundation) -> Result<Self, Failure> {
         let log_key = LogKey::from_pkcs8(foundation.origin, foundation.custody.log_key())
             .map_err(|error| Failure::Broken(error.to_string()))?;
-        let (anchor, promise) = Anchor::open(&foundation.anchor)
+        let head = foundation.store.head().await?;
+        let (anchor, promise) = Anchor::open(&foundation.anchor, head.tree())
             .await
             .map_err(|error| Failure::Unavailable(error.to_string()))?;
         let shared = Arc::new(Shared {
@@ -237,6 +239,11 @@ impl Shared {
     async fn check_history(&self, promise: Option<TreeHead>) -> Result<(), Failure> {
         let head = self.store.head().await?;
         let Some(promise) = promise else {
+            self.fence.raise(format!(
+                "the anchor is gone or damaged, though the log has {} entries: \
+                 `log recover` or `db anchor` is the way out",
+                head.size
+            ));
             return Ok(());
         };
         if head.size < promise.size {
@@ -267,11 +274,7 @@ impl Shared {
     /// A signed checkpoint of the log as committed.
     async fn checkpoint(&self) -> Result<Note, Failure> {
         let head = self.store.head().await?;
-        let head = TreeHead {
-            size: head.size,
-            root: Hash(head.root),
-        };
-        Ok(Checkpoint::sign(head, &self.log_key))
+        Ok(Checkpoint::sign(head.tree(), &self.log_key))
     }
 
     /// The size that one of our own checkpoints speaks of.

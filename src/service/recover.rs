@@ -50,12 +50,20 @@ pub async fn recover(
         .map_err(|error| Failure::Broken(error.to_string()))?;
     let mirrored = Checkpoint::open(mirror, log_key.verifier())?.head;
     let head = foundation.store.head().await.map_err(Failure::from)?;
-    let (mut anchor, promise) = Anchor::open(&foundation.anchor)
-        .await
-        .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    let (mut anchor, promise) = open_anchor(&foundation, &head).await?;
     let missing = Missing::read(&head, mirrored, promise, tiles)?;
     let (entries, rows) = missing.listed()?;
-    let grown = append(&foundation, &head, missing, rows).await?;
+    let last_at = rows.iter().map(|row| row.at).max().unwrap_or_default();
+    let below = Below {
+        head: missing.head(&head, last_at),
+        entries: rows,
+        nodes: missing.nodes,
+    };
+    let shown = [
+        ("from", head.size.into()),
+        ("until", below.head.size.into()),
+    ];
+    let grown = append(&foundation, &head, below, "log.recovered", shown).await?;
     // ORDER: a crash here leaves an older promise, which the recovered log keeps.
     anchor.advance(grown).await?;
     Ok(Recovery {
@@ -64,12 +72,50 @@ pub async fn recover(
     })
 }
 
-/// Commits the missing entries and the one that says so, together. Returns the new head.
-async fn append(
+/// Takes the database as it stands for what was promised, where the anchor was lost; an entry says so.
+///
+/// Nothing shows that the database is not an old one: whoever does this has to compare its root with what auditors have
+/// seen. The service must be stopped. Returns the head that was adopted.
+pub async fn adopt(foundation: Foundation) -> Result<TreeHead, RecoverError> {
+    let head = foundation.store.head().await.map_err(Failure::from)?;
+    let (mut anchor, promise) = open_anchor(&foundation, &head).await?;
+    if let Some(promise) = promise {
+        return Err(RecoverError::Promised { size: promise.size });
+    }
+    let below = Below {
+        head: head.clone(),
+        entries: Vec::new(),
+        nodes: Vec::new(),
+    };
+    let shown = [("size", head.size.into())];
+    let grown = append(&foundation, &head, below, "anchor.adopted", shown).await?;
+    // ORDER: a crash here leaves no promise: the service is still fenced, and this is done again.
+    anchor.advance(grown).await?;
+    Ok(head.tree())
+}
+
+async fn open_anchor(
+    foundation: &Foundation,
+    head: &Head,
+) -> Result<(Anchor, Option<TreeHead>), Failure> {
+    let opened = Anchor::open(&foundation.anchor, head.tree()).await;
+    opened.map_err(|error| Failure::Unavailable(error.to_string()))
+}
+
+/// What the entry that is appended stands on.
+struct Below {
+    head: Head,
+    entries: Vec<EntryRow>,
+    nodes: Vec<NodeRow>,
+}
+
+/// Commits an entry of the service itself together with what comes below it. Returns the new head.
+async fn append<const N: usize>(
     foundation: &Foundation,
     before: &Head,
-    missing: Missing,
-    rows: Vec<EntryRow>,
+    below: Below,
+    kind: &'static str,
+    shown: [(&'static str, serde_json::Value); N],
 ) -> Result<TreeHead, RecoverError> {
     let caller = Caller::service();
     let actor = caller.identity.to_string();
@@ -85,22 +131,21 @@ async fn append(
             };
             return (unchanged, None);
         }
-        let last_at = rows.iter().map(|row| row.at).max().unwrap_or_default();
+        let root = below.head.tree().root.to_string();
         let facts = Facts {
-            head: missing.head(before, last_at),
+            head: below.head,
             ..facts
         };
         let (rules, custody) = (&foundation.rules, &foundation.custody);
         let mut ledger = Ledger::new(facts, now, rules, custody, &*foundation.random);
-        ledger.append(
-            Act::of("log.recovered", &caller)
-                .shows("from", before.size)
-                .shows("until", missing.frontier.size())
-                .shows("root", missing.frontier.root().to_string()),
-        );
+        let mut act = Act::of(kind, &caller).shows("root", root);
+        for (name, value) in shown {
+            act = act.shows(name, value);
+        }
+        ledger.append(act);
         let (mut changes, growth) = ledger.finish();
-        changes.entries.splice(0..0, rows);
-        changes.nodes.splice(0..0, missing.nodes);
+        changes.entries.splice(0..0, below.entries);
+        changes.nodes.splice(0..0, below.nodes);
         (changes, Some(growth.head))
     };
     let grown = foundation.store.commit_batch(&needs, decide).await;
@@ -153,7 +198,9 @@ impl Missing {
             return Err(RecoverError::AnotherHistory { size: head.size });
         }
         match promise {
-            Some(TreeHead { size, root }) if missing.roots.get(&size) != Some(&root) => {
+            Some(TreeHead { size, root })
+                if size > 0 && missing.roots.get(&size) != Some(&root) =>
+            {
                 Err(RecoverError::BrokenPromise { size })
             }
             _ => Ok(missing),
@@ -293,6 +340,12 @@ pub enum RecoverError {
         index: u64,
         /// What is wrong with it.
         source: EntryError,
+    },
+    /// The anchor is there: only a log that continues it is accepted.
+    #[error("the anchor still promises {size} entries; nothing is adopted instead")]
+    Promised {
+        /// The size that the anchor remembers.
+        size: u64,
     },
     /// Somebody else wrote the database meanwhile.
     #[error("the database was changed meanwhile: is the service still running")]

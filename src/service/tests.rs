@@ -90,7 +90,9 @@ impl World {
             fence: Fence::default(),
             quota: Quota::default(),
         };
-        let (anchor, _) = Anchor::open(&folder.path().join("anchor")).await.unwrap();
+        let head = shared.store.head().await.unwrap().tree();
+        let path = folder.path().join("anchor");
+        let (anchor, _) = Anchor::open(&path, head).await.unwrap();
         Self {
             worker: Worker {
                 shared: Arc::new(shared),

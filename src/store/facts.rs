@@ -51,6 +51,16 @@ pub struct Head {
     pub feed_at: Timestamp,
 }
 
+impl Head {
+    /// Size and root.
+    pub fn tree(&self) -> crate::tlog::TreeHead {
+        crate::tlog::TreeHead {
+            size: self.size,
+            root: crate::tlog::Hash(self.root),
+        }
+    }
+}
+
 /// All that is known of one supply point.
 #[derive(Clone, Debug, Default)]
 pub struct SupplyPointFacts {
