@@ -1,7 +1,7 @@
 //! Suppliers at work: whole handovers, one after the other, by clients that try again until they have an answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,10 +25,11 @@ struct Connected {
 
 /// Workers under way.
 pub(super) struct Load {
-    workers: JoinSet<Vec<Acknowledged>>,
+    workers: JoinSet<()>,
     services: Vec<watch::Sender<Option<Connected>>>,
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
 }
 
 impl Load {
@@ -41,6 +42,7 @@ impl Load {
             services: Vec::new(),
             live: Arc::clone(live),
             stop: Arc::default(),
+            acknowledged: Arc::default(),
         };
         for number in 0..workers {
             let (sender, service) = watch::channel(None);
@@ -50,7 +52,7 @@ impl Load {
                 service,
                 escrow: escrow.clone(),
                 stop: Arc::clone(&load.stop),
-                acknowledged: Vec::new(),
+                acknowledged: Arc::clone(&load.acknowledged),
             };
             load.workers.spawn(worker.run(number * PER_WORKER));
         }
@@ -73,15 +75,17 @@ impl Load {
         }
     }
 
-    /// Lets everybody finish the handover they are at. Returns all that was acknowledged.
-    pub(super) async fn finish(self) -> Vec<Acknowledged> {
+    /// What was acknowledged since this was asked last.
+    pub(super) fn acknowledged(&self) -> Vec<Acknowledged> {
+        std::mem::take(&mut self.acknowledged.lock().unwrap())
+    }
+
+    /// Lets everybody finish the handover they are at. Returns what was acknowledged since this was asked last.
+    pub(super) async fn finish(mut self) -> Vec<Acknowledged> {
         self.stop.store(true, Ordering::Relaxed);
-        self.workers
-            .join_all()
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
+        let workers = std::mem::take(&mut self.workers);
+        workers.join_all().await;
+        self.acknowledged()
     }
 }
 
@@ -90,11 +94,11 @@ struct Worker {
     service: watch::Receiver<Option<Connected>>,
     escrow: SealingPublicKey,
     stop: Arc<AtomicBool>,
-    acknowledged: Vec<Acknowledged>,
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
 }
 
 impl Worker {
-    async fn run(mut self, first: u64) -> Vec<Acknowledged> {
+    async fn run(mut self, first: u64) {
         for chunk in (first..).step_by(CHUNK) {
             let numbers = (chunk..).take(CHUNK);
             let events: Vec<_> = numbers.map(|number| self.live.event(number)).collect();
@@ -102,7 +106,7 @@ impl Worker {
             for event in &events {
                 self.hand_over(event).await;
                 if self.stop.load(Ordering::Relaxed) {
-                    return self.acknowledged;
+                    return;
                 }
             }
         }
@@ -163,8 +167,8 @@ impl Worker {
                 Ok(answer) => {
                     let answer: Value = answer.json().unwrap();
                     // From here on it must never be lost.
-                    self.acknowledged
-                        .push(Acknowledged::read(what, event, &answer));
+                    let receipt = Acknowledged::read(what, event, &answer);
+                    self.acknowledged.lock().unwrap().push(receipt);
                     return answer;
                 }
                 Err(error) => may_be_lost(&error),

@@ -80,6 +80,7 @@ async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
     for (_, deposit) in again {
         loser.acknowledged(deposit.clone()).await.unwrap();
     }
+    is_found(&live, &service, restored, &acknowledged).await;
     waits_for_the_feed(&live, &service, &events[0]).await;
     for (event, _) in again {
         is_released(&live, &service, event).await;
@@ -117,6 +118,7 @@ async fn a_database_that_went_on_from_a_backup_is_never_mended() {
             .await,
     );
     fs::rename(live.path("anchor"), live.path("hidden")).unwrap();
+    succeeds(&live.run(&["db", "anchor", "--yes"], &[]).await);
     let service = live.start().await;
     operations(&live, &service, &events[3..]).await;
     let pinned = live.pinned(&live.loser.tls, &service, "pinned");
@@ -133,6 +135,55 @@ async fn a_database_that_went_on_from_a_backup_is_never_mended() {
     assert_eq!(refused.status.code(), Some(5));
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("does not continue the database"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_its_anchor_is_fenced_until_it_is_accepted() {
+    let (live, service) = Live::open().await;
+    let events: Vec<_> = (0..2).map(|number| live.event(number)).collect();
+    let registrar = live.staff("registrar", &service);
+    live.register(&registrar, &events).await.unwrap();
+    let (deposits, acknowledged) = operations(&live, &service, &events[..1]).await;
+    assert!(service.stop().await.success());
+    let anchor = live.path("anchor");
+    let kept = fs::read(&anchor).unwrap();
+
+    let fresh = live.run(&["db", "anchor", "--yes"], &[]).await;
+    assert_eq!(
+        fresh.status.code(),
+        Some(1),
+        "an anchor that is there stays"
+    );
+    assert_eq!(fs::read(&anchor).unwrap(), kept);
+    fs::remove_file(&anchor).unwrap();
+    // Neither the first start nor the next one makes a new promise by itself.
+    for _ in 0..2 {
+        let service = live.start().await;
+        let (status, checks) = service.probe("/readyz?verbose").await;
+        assert_eq!(status, 503);
+        let reason = "[-] log failed: the anchor is gone or damaged";
+        assert!(checks.contains(reason), "{checks}");
+        let loser = live.client(&live.loser.tls, &service);
+        let refused = loser.send(deposits[0].clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Some("fenced"));
+        assert!(service.stop().await.success());
+    }
+    let unsaid = live.run(&["db", "anchor"], &[]).await;
+    assert_eq!(unsaid.status.code(), Some(2));
+    succeeds(&live.run(&["db", "anchor", "--yes"], &[]).await);
+
+    let service = live.start().await;
+    assert_eq!(service.probe("/readyz").await.0, 200);
+    operations(&live, &service, &events[1..]).await;
+    let auditor = live.staff("auditor", &service);
+    let log = Mirror::default().fetch(&auditor, &service.log_key).await;
+    let adopted = |leaf: &&Vec<u8>| String::from_utf8_lossy(leaf).contains("anchor.adopted");
+    assert_eq!(log.leaves.iter().filter(adopted).count(), 1);
+    assert!(
+        acknowledged
+            .iter()
+            .all(|receipt| receipt.is_in(&log, &service.log_key))
+    );
 }
 
 /// Deposits and confirms everything, and releases all but the last: three operations each, but for the last handover
@@ -238,6 +289,22 @@ fn is_listed(recovered: &Output, lost: std::ops::Range<u64>, acknowledged: &[Ack
         deposit.unwrap()["again"],
         json!("the depositor deposits again")
     );
+}
+
+/// An auditor's search by kind finds what was recovered; whom it was about was in the lost database alone.
+async fn is_found(live: &Live, service: &Service, from: u64, acknowledged: &[Acknowledged]) {
+    let auditor = live.staff("auditor", service);
+    let search = Request::get("/v1/log/entries?kind=release.granted&limit=1000");
+    let found: Value = auditor.send(search).await.unwrap().json().unwrap();
+    let found = found["entries"].as_array().unwrap();
+    let grants = acknowledged
+        .iter()
+        .filter(|receipt| receipt.what == What::Release);
+    for receipt in grants.filter(|receipt| receipt.index >= from) {
+        let entry = found.iter().find(|entry| entry["index"] == receipt.index);
+        let entry = entry.expect("what was recovered is found");
+        assert!(entry.get("disclosed").is_none(), "{entry}");
+    }
 }
 
 /// The registrations that were lost could name another supplier: nothing is released before the registrar has spoken.

@@ -68,23 +68,43 @@ impl Live {
     pub(crate) async fn open() -> (Self, Service) {
         let live = Self::new();
         let service = live.start().await;
-        let operator = live.staff("operator", &service);
-        for supplier in [&live.loser, &live.gainer] {
-            supplier.join(&operator).await;
-            supplier
-                .publish_key(&live.client(&supplier.tls, &service))
-                .await;
-        }
+        live.join(&service).await;
         (live, service)
     }
 
+    /// Both suppliers enter the directory, each with a sealing key.
+    pub(crate) async fn join(&self, service: &Service) {
+        let operator = self.staff("operator", service);
+        for supplier in [&self.loser, &self.gainer] {
+            supplier.join(&operator).await;
+            let client = self.client(&supplier.tls, service);
+            supplier.publish_key(&client).await;
+        }
+    }
+
+    /// Puts the keys and the anchor into folders of their own, as on other volumes than the database.
+    pub(crate) fn separate(&self) {
+        let settings = SETTINGS
+            .replace("\"keys\"", "\"vault/keys\"")
+            .replace("\"anchor\"", "\"aside/anchor\"");
+        fs::write(self.path("escrow.toml"), settings).unwrap();
+        for folder in ["vault", "aside"] {
+            fs::create_dir(self.path(folder)).unwrap();
+        }
+    }
+
     pub(crate) async fn start(&self) -> Service {
-        Service::start(self.folder.path()).await
+        self.spawn().listening().await
     }
 
     /// A service that may not listen yet.
     pub(crate) fn spawn(&self) -> Starting {
-        Starting::spawn(self.folder.path())
+        self.spawn_with(&[])
+    }
+
+    /// A service that may not listen yet, with more in its environment.
+    pub(crate) fn spawn_with(&self, environment: &[(&str, PathBuf)]) -> Starting {
+        Starting::spawn(self.folder.path(), environment)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

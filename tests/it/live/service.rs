@@ -1,9 +1,11 @@
 //! `cos-escrow serve` as a process of its own: started, asked, signalled, killed.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cos_escrow::tlog::VerifierKey;
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,11 +30,12 @@ pub(crate) struct Service {
 
 impl Starting {
     /// Serves by the configuration of this folder.
-    pub(crate) fn spawn(folder: &Path) -> Self {
+    pub(crate) fn spawn(folder: &Path, environment: &[(&str, PathBuf)]) -> Self {
         let mut child = Command::new(BINARY)
             .arg("serve")
             .current_dir(folder)
             .env("RUST_LOG", "warn")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -44,7 +47,15 @@ impl Starting {
     }
 
     /// Waits until it says where it listens.
-    pub(crate) async fn listening(mut self) -> Service {
+    pub(crate) async fn listening(self) -> Service {
+        match self.listening_or_ended().await {
+            Ok(service) => service,
+            Err((status, said)) => panic!("the service does not start: {status}, {said:#?}"),
+        }
+    }
+
+    /// Waits until it says where it listens, or ends; then says how, and what its last words were.
+    pub(crate) async fn listening_or_ended(mut self) -> Result<Service, (ExitStatus, Vec<String>)> {
         let mut said = Vec::new();
         let mut addresses = None;
         while let Some(line) = self.lines.next_line().await.unwrap() {
@@ -57,16 +68,16 @@ impl Starting {
                 let (address, admin) = addresses.expect("the addresses come before the key");
                 let said = Arc::new(Mutex::new(said));
                 tokio::spawn(collect(self.lines, Arc::clone(&said)));
-                return Service {
+                return Ok(Service {
                     address,
                     admin,
                     log_key: key.parse().unwrap(),
                     child: self.child,
                     said,
-                };
+                });
             }
         }
-        panic!("the service does not start: {said:#?}");
+        Err((self.child.wait().await.unwrap(), said))
     }
 
     /// `kill -9`, wherever it is.
@@ -76,10 +87,6 @@ impl Starting {
 }
 
 impl Service {
-    pub(crate) async fn start(folder: &Path) -> Self {
-        Starting::spawn(folder).listening().await
-    }
-
     /// `kill -9`.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -98,6 +105,20 @@ impl Service {
 
     pub(crate) async fn ended(mut self) -> ExitStatus {
         self.child.wait().await.unwrap()
+    }
+
+    /// Waits until something else than this test has killed it.
+    pub(crate) async fn gone(&mut self) {
+        let gone = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        let status = gone
+            .expect("it is still there: has the load stopped?")
+            .unwrap();
+        let said = self.said.lock().unwrap();
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "{status}, {said:#?}"
+        );
     }
 
     /// The answer of the admin listener: status and body.
