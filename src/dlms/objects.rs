@@ -2,7 +2,9 @@
 
 use super::Malformed;
 use super::axdr::Value;
-use super::obis::Obis;
+use super::clock::date_time;
+use super::obis::{Member, Obis};
+use crate::types::Timestamp;
 
 /// How a register's number becomes a quantity: number × 10^scaler in the unit (30 = Wh).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -109,6 +111,60 @@ pub fn listed_objects(value: &Value) -> Result<Vec<(u16, Obis)>, Malformed> {
     value.as_items()?.iter().map(parse).collect()
 }
 
+/// One column of a profile (class 7, attribute 3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Column {
+    /// The attribute that is captured.
+    pub attribute: Member,
+    /// Which element of it; 0 is all of it.
+    pub element: u16,
+}
+
+impl Column {
+    /// Reads the list of columns.
+    pub fn parse_all(value: &Value) -> Result<Vec<Self>, Malformed> {
+        let parse = |item: &Value| match item.as_items()? {
+            [
+                Value::LongUnsigned(class),
+                name,
+                Value::Integer(number),
+                Value::LongUnsigned(element),
+            ] => {
+                let name = name.as_bytes()?.try_into().map_err(|_| Malformed::Length)?;
+                let number = u8::try_from(*number).map_err(|_| Malformed::Type)?;
+                Ok(Self {
+                    attribute: Member::new(*class, Obis(name), number),
+                    element: *element,
+                })
+            }
+            _ => Err(Malformed::Type),
+        };
+        value.as_items()?.iter().map(parse).collect()
+    }
+
+    /// The column as it stands in the list.
+    pub fn value(self) -> Value {
+        let Self { attribute, element } = self;
+        Value::Structure(vec![
+            Value::LongUnsigned(attribute.class),
+            Value::OctetString(attribute.object.0.to_vec()),
+            Value::Integer(i8::try_from(attribute.number).unwrap_or(i8::MAX)),
+            Value::LongUnsigned(element),
+        ])
+    }
+}
+
+/// The parameters of selector 1 of a profile: all columns of the rows captured from one instant to another, by the
+/// column that has the time.
+pub fn captured_between(time: Column, from: Timestamp, to: Timestamp) -> Value {
+    Value::Structure(vec![
+        time.value(),
+        date_time(from),
+        date_time(to),
+        Value::Array(Vec::new()),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -160,11 +216,35 @@ mod tests {
         assert_eq!(ScalerUnit::parse(&Value::Null), Err(Malformed::Type));
     }
 
+    #[test]
+    fn a_range_of_a_profile_is_selected_by_its_clock() {
+        let time = Column {
+            attribute: Member::TIME,
+            element: 0,
+        };
+        let midnight = "2026-09-01T00:00:00Z".parse().unwrap();
+        let noon = "2026-09-01T12:00:00Z".parse().unwrap();
+        let bytes = captured_between(time, midnight, noon).encode();
+        let expected = [
+            "0204",
+            "02041200080906000001 0000FF0F02120000",
+            "090C07EA09010200000000000000",
+            "090C07EA0901020C000000000000",
+            "0100",
+        ];
+        let expected = expected.concat().replace(' ', "");
+        assert_eq!(bytes, hex(&expected));
+        let columns = Value::Array(vec![time.value()]);
+        assert_eq!(Column::parse_all(&columns), Ok(vec![time]));
+        assert!(Column::parse_all(&Value::Array(vec![Value::Null])).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_parsers_panic(bytes: Vec<u8>) {
             if let Ok(value) = Value::decode(&bytes) {
                 let _ = (ScalerUnit::parse(&value), PushDestination::parse(&value), listed_objects(&value));
+                let _ = Column::parse_all(&value);
             }
         }
     }

@@ -103,12 +103,33 @@ pub fn get_answer(invoke: u8, read: &Read) -> Vec<u8> {
     out
 }
 
-/// The answer to a GET of several attributes.
-pub fn get_list_answer(invoke: u8, reads: &[Read]) -> Vec<u8> {
-    let mut out = vec![TAG_GET_ANSWER, 3, invoke];
+/// The answer to a GET of several attributes, whose results are `list_of_reads`.
+pub fn get_list_answer(invoke: u8, reads: &[u8]) -> Vec<u8> {
+    [&[TAG_GET_ANSWER, 3, invoke], reads].concat()
+}
+
+/// The results of a GET of several attributes, as they stand in an answer or are cut into blocks.
+pub fn list_of_reads(reads: &[Read]) -> Vec<u8> {
+    let mut out = Vec::new();
     put_length(&mut out, reads.len());
     reads.iter().for_each(|read| put_read(&mut out, read));
     out
+}
+
+/// Reads the results of a GET of several attributes: of each its value, or a data-access-result.
+pub fn parse_reads(bytes: &[u8]) -> Result<Vec<Result<Value, u8>>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.length()?;
+    let mut reads = Vec::new();
+    for _ in 0..count {
+        reads.push(match reader.u8()? {
+            0 => Ok(Value::read(&mut reader)?),
+            1 => Err(reader.u8()?),
+            other => return Err(Malformed::Tag(other)),
+        });
+    }
+    reader.finish()?;
+    Ok(reads)
 }
 
 /// One block of an answer too long for one message. Blocks count from 1.
@@ -291,11 +312,22 @@ mod tests {
         assert_eq!(Request::parse(&[0xC0, 9, 0]), Err(Malformed::Tag(9)));
     }
 
+    #[test]
+    fn a_list_of_reads_parses_what_it_makes() {
+        let value = Value::DoubleLongUnsigned(7);
+        let bytes = list_of_reads(&[Ok(value.encode()), Err(DENIED)]);
+        assert_eq!(bytes, [2, 0, 6, 0, 0, 0, 7, 1, 3]);
+        assert_eq!(parse_reads(&bytes), Ok(vec![Ok(value), Err(DENIED)]));
+        assert_eq!(parse_reads(&bytes[..8]), Err(Malformed::Truncated));
+        assert_eq!(parse_reads(&[0, 0]), Err(Malformed::Trailing));
+        assert_eq!(parse_reads(&[1, 2]), Err(Malformed::Tag(2)));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_parser_panic(tag in prop::sample::select(vec![0xC0_u8, 0xC1, 0xC3]), choice in 0_u8..4, mut bytes: Vec<u8>) {
             bytes.splice(0..0, [tag, choice, 0xC1]);
-            let _ = (Request::parse(&bytes), GeneralGlo::parse(&bytes[1..]));
+            let _ = (Request::parse(&bytes), GeneralGlo::parse(&bytes[1..]), parse_reads(&bytes[3..]));
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum Path {
 pub enum StopReason {
     /// Another meter answers at the address.
     WrongMeter,
+    /// The meter runs another firmware than the package says.
+    WrongFirmware,
     /// No released key set opens the meter.
     WrongKeys,
     /// The meter keeps refusing the transfer of keys.
@@ -82,6 +84,7 @@ impl StopReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WrongMeter => "wrong_meter",
+            Self::WrongFirmware => "wrong_firmware",
             Self::WrongKeys => "wrong_keys",
             Self::TransferRefused => "transfer_refused",
             Self::KekRefused => "kek_refused",
@@ -93,7 +96,9 @@ impl StopReason {
     /// What the escrow is told. A takeover that stopped half-way is for people first.
     pub fn report(self) -> Option<Report> {
         match self {
-            Self::WrongMeter | Self::WrongKeys => Some(Report::Rejected(self)),
+            Self::WrongMeter | Self::WrongFirmware | Self::WrongKeys => {
+                Some(Report::Rejected(self))
+            }
             Self::TransferRefused | Self::OldKeysWork => Some(Report::CannotRotate(self)),
             Self::KekRefused | Self::RepointRefused => None,
         }

@@ -126,7 +126,7 @@ pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Ve
     steps.push(transfer(&[KeyRole::Gbek], Wrapping::First));
     steps.push(PlannedStep::Read(Member::OBJECT_LIST));
     if let Some(repoint) = &meter.repoint {
-        let writes = writes(repoint, profile);
+        let writes = writes(repoint, profile, &[]);
         steps.extend(writes.into_iter().map(PlannedStep::Write));
     }
     if settings.rounds == Rounds::Twice {

@@ -24,6 +24,10 @@ pub struct ReleasedMeter {
     pub device: DeviceId,
     /// Its logical device name, where it was handed over.
     pub device_name: Option<String>,
+    /// Its firmware, where it was handed over.
+    pub firmware: Option<String>,
+    /// When our supply starts, where that is known: the instant of the change-of-supplier read.
+    pub supply_start: Option<Timestamp>,
     /// The secrets it may have, newest generation first.
     pub candidates: Vec<Secrets>,
     /// The read that the losing supplier took.

@@ -190,6 +190,7 @@ fn of_error(error: &TakeoverError) -> Verdict {
 fn explained(reason: StopReason) -> &'static str {
     match reason {
         StopReason::WrongMeter => "another meter answers at the address",
+        StopReason::WrongFirmware => "the meter runs another firmware than the package says",
         StopReason::WrongKeys => "no released key set opens the meter",
         StopReason::TransferRefused => "the meter refuses new keys",
         StopReason::KekRefused => "the meter refuses the new key encryption key",

@@ -9,7 +9,7 @@ pub use escrow::SupplierEscrow;
 use super::exit::{Exit, Failure};
 use crate::dlms::SystemTitle;
 use crate::dlms::keys::Suite;
-use crate::envelope::package::{Credential, Dlms, Package, SecretHex};
+use crate::envelope::package::{Credential, Dlms, Package, SecretHex, Text};
 use crate::envelope::read::Read;
 use crate::envelope::{Kek, Release, SealingKeyPair};
 use crate::meter::journal::{SealError, Sealer};
@@ -17,7 +17,7 @@ use crate::meter::link::DeviceId;
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
 use crate::meter::secrets::{KeySet, Secrets};
-use crate::types::{Component, HandoverId, Random, Secret, SystemRandom};
+use crate::types::{Component, HandoverId, Random, Secret, SupplyStartDate, SystemRandom};
 
 /// What a release holds, opened.
 pub struct Opened {
@@ -87,6 +87,7 @@ impl Opened {
         let make = package.meter.make.as_str();
         let profile = profiles.choose(make, "dlms");
         let profile = profile.ok_or_else(|| unfit("no meter profile is for DLMS"))?;
+        let text = |text: &Text<1, 64>| text.as_str().to_owned();
         let released = || {
             let host = package.comms.address.as_ref()?.expose().parse().ok()?;
             let port = package.comms.port?;
@@ -101,7 +102,9 @@ impl Opened {
                 .ok_or_else(|| unfit("the package names no address and port"))?,
             profile: profile.name.clone(),
             device: DeviceId::SystemTitle(title),
-            device_name: None,
+            device_name: package.meter.device_name.as_ref().map(text),
+            firmware: package.meter.firmware.as_ref().map(text),
+            supply_start: package.supply_start_date.map(SupplyStartDate::effective_at),
             candidates,
             closing_read: None,
             repoint: None,

@@ -6,7 +6,8 @@
 //!   "supply_start_date": "2025-10-19",
 //!   "payment_mode": "credit",
 //!   "meter": { "serial": "E19B762798", "make": "EDMI Mk10A", "class": "RCAMR", "outstation_id": "E19B762798",
-//!              "guid": "F0:F3:AD:6C:DF:4E:6F:76", "installed": "2019-11-28" },
+//!              "guid": "F0:F3:AD:6C:DF:4E:6F:76", "installed": "2019-11-28",
+//!              "device_name": "EDM0000000E19B76", "firmware": "2.31" },
 //!   "comms": { "type": "IP", "method": "GS", "address": "10.31.22.221", "port": 8080, "apn": "smart.example",
 //!              "iccid": "8944106393601680724", "imsi": "001019274574098", "msisdn": "003459010858854815",
 //!              "baud": 9600, "dial": "I", "provider": "NETC", "head_end": "zchl-hes-1", "protocol": "dlms-cosem",
@@ -79,6 +80,12 @@ pub struct Meter {
     /// What it calls itself on the line.
     #[serde(default)]
     pub outstation_id: Option<Text<1, 64>>,
+    /// The logical device name of a DLMS meter.
+    #[serde(default)]
+    pub device_name: Option<Text<1, 64>>,
+    /// The version of its firmware, as the meter tells it.
+    #[serde(default)]
+    pub firmware: Option<Text<1, 64>>,
     /// Its EUI-64, such as `F0:F3:AD:6C:DF:4E:6F:76`.
     #[serde(default)]
     pub guid: Option<Guid>,
@@ -200,6 +207,8 @@ impl Meter {
             make,
             class: None,
             outstation_id: None,
+            device_name: None,
+            firmware: None,
             guid: None,
             installed: None,
         }
@@ -207,6 +216,9 @@ impl Meter {
 
     fn write(&self, o: &mut ObjectWriter<'_>) {
         o.optional_text("class", self.class.as_ref().map(Text::as_str));
+        let device_name = self.device_name.as_ref().map(Text::as_str);
+        o.optional_text("device_name", device_name);
+        o.optional_text("firmware", self.firmware.as_ref().map(Text::as_str));
         o.optional_text("guid", self.guid.as_ref().map(|guid| guid.0.as_str()));
         let installed = self.installed.map(|date| date.to_string());
         o.optional_text("installed", installed.as_deref());
@@ -220,6 +232,8 @@ impl Meter {
     fn present(&self) -> Vec<&'static str> {
         [
             ("meter.class", self.class.is_some()),
+            ("meter.device_name", self.device_name.is_some()),
+            ("meter.firmware", self.firmware.is_some()),
             ("meter.guid", self.guid.is_some()),
             ("meter.installed", self.installed.is_some()),
             ("meter.outstation_id", self.outstation_id.is_some()),

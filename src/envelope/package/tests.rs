@@ -14,7 +14,8 @@ fn full() -> Value {
         "payment_mode": "prepayment",
         "meter": {
             "serial": "E19B762798", "make": "EDMI Mk10A", "class": "RCAMR", "outstation_id": "E19B762798",
-            "guid": "F0:F3:AD:6C:DF:4E:6F:76", "installed": "2019-11-28"
+            "guid": "F0:F3:AD:6C:DF:4E:6F:76", "installed": "2019-11-28",
+            "device_name": "EDM0000000E19B76", "firmware": "2.31"
         },
         "comms": {
             "type": "IP", "method": "GS", "address": "10.31.22.221", "port": 8080, "apn": "smart.example",

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::meter::escrow::StopReason;
+use crate::meter::link::Identity;
 use crate::meter::released::RegisterRead;
 use crate::meter::secrets::Role;
 use crate::types::Timestamp;
@@ -141,6 +142,8 @@ pub struct Progress {
     pub back_off: Duration,
     /// Nothing is tried before this time.
     pub wait_until: Timestamp,
+    /// What the meter told about itself before anything was changed.
+    pub identity: Identity,
     /// The change-of-supplier read.
     pub reads: Vec<RegisterRead>,
     /// Secrets that could not be changed.
@@ -168,6 +171,7 @@ impl Progress {
             failures_in_all: 0,
             back_off: Duration::ZERO,
             wait_until: Timestamp::default(),
+            identity: Identity::default(),
             reads: Vec::new(),
             stays_open: Vec::new(),
             released_refused: false,

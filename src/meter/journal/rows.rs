@@ -67,6 +67,8 @@ struct Job {
     profile: String,
     device: DeviceId,
     device_name: Option<String>,
+    firmware: Option<String>,
+    supply_start: Option<Timestamp>,
     closing_read: Option<Vec<RegisterRead>>,
     repoint: Option<Repoint>,
 }
@@ -218,6 +220,8 @@ impl Job {
             profile: meter.profile.clone(),
             device: meter.device.clone(),
             device_name: meter.device_name.clone(),
+            firmware: meter.firmware.clone(),
+            supply_start: meter.supply_start,
             closing_read: meter.closing_read.clone(),
             repoint: meter.repoint.clone(),
         }
@@ -233,6 +237,8 @@ impl Job {
             profile: self.profile,
             device: self.device,
             device_name: self.device_name,
+            firmware: self.firmware,
+            supply_start: self.supply_start,
             candidates: Vec::new(),
             closing_read: self.closing_read,
             repoint: self.repoint,
@@ -270,7 +276,7 @@ async fn progress_of(
 fn rejected(progress: &Progress) -> bool {
     matches!(
         progress.stopped,
-        Some(StopReason::WrongKeys | StopReason::WrongMeter)
+        Some(StopReason::WrongKeys | StopReason::WrongMeter | StopReason::WrongFirmware)
     ) && progress.target.is_none()
 }
 

@@ -32,8 +32,12 @@ pub trait MeterLink: Send {
         wanted: &[Item],
     ) -> impl Future<Output = Result<Identity, LinkError>> + Send;
 
-    /// What the registers of the change-of-supplier read show: those of the profile that the meter has.
-    fn registers(&mut self) -> impl Future<Output = Result<Vec<Shown>, LinkError>> + Send;
+    /// What the registers of the change-of-supplier read show, those of the profile that the meter has: what they were
+    /// frozen at on the day that begins at `as_of`, where the meter freezes them and still has it; else now.
+    fn registers(
+        &mut self,
+        as_of: Option<Timestamp>,
+    ) -> impl Future<Output = Result<Vec<Shown>, LinkError>> + Send;
 
     /// Reads a setting.
     fn setting(
@@ -120,7 +124,8 @@ pub enum Item {
 }
 
 /// What a meter told. Nothing where it was not asked, has it not, or does not show it to this client.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(default)]
 pub struct Identity {
     /// The name that its maker gave it.
     pub device_name: Option<String>,

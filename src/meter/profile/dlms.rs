@@ -21,6 +21,9 @@ pub struct Dlms {
     /// How GUEK and GAK are sent.
     #[serde(default)]
     pub key_transfer: KeyTransfer,
+    /// Whether several attributes may be read in one request. A meter that clearly refuses is then asked one by one.
+    #[serde(default)]
+    pub get_with_list: bool,
     /// Where things are.
     pub objects: Objects,
     /// What is read at a change of supplier.
@@ -60,6 +63,8 @@ pub struct Objects {
 pub struct Read {
     /// The registers, the total import first.
     pub registers: Vec<Obis>,
+    /// The profile in which the meter freezes them, to be read by selective access.
+    pub frozen: Option<Obis>,
 }
 
 impl Dlms {

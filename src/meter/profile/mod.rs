@@ -11,11 +11,13 @@
 //! management_client = 1        # SAP of the client that may change keys
 //! server = 1                   # SAP of the management logical device
 //! key_transfer = "together"    # or `one_by_one`: GAK, then GUEK, for meters that take no array of two
+//! get_with_list = false        # whether several attributes are read in one request; saves round trips
 //! [dlms.objects]               # logical names; what is not named, the meter has not
 //! serial = "0.0.96.1.0.255"    # also device_name, firmware, clock, counter, push, apn, port, auto_connect
 //! security = "0.0.43.0.0.255"  # the management client's security set-up; required
 //! [dlms.read]                  # the read of the change of supplier
 //! registers = ["1.0.1.8.0.255"]
+//! frozen = "1.0.98.1.0.255"    # optional: the profile in which the meter freezes them, read by selective access
 //! ```
 //! The name of a file, without `.toml`, is the profile's name. The profile named like the protocol serves all meters that
 //! no other names. A profile in the operator's folder takes the place of a built-in one of the same name.

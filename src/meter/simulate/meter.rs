@@ -33,6 +33,21 @@ pub struct MeterSeed {
     pub destination: String,
     /// The port that it believes to listen at.
     pub port: u16,
+    /// Its firmware.
+    pub firmware: String,
+    /// In what it differs from others without being wrong.
+    pub manners: Manners,
+}
+
+/// In what a simulated meter differs from others without being wrong.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Manners {
+    /// It protects every answer with general-glo-ciphering, whatever the request came in.
+    pub answers_general: bool,
+    /// It knows no requests for several attributes.
+    pub takes_no_lists: bool,
+    /// It connects to one destination only.
+    pub has_one_destination: bool,
 }
 
 /// One register of a simulated meter.
@@ -70,6 +85,8 @@ impl MeterSeed {
             apn: "loser.smart".to_owned(),
             destination: "10.0.0.1".to_owned(),
             port: 4059,
+            firmware: "1.0".to_owned(),
+            manners: Manners::default(),
         }
     }
 }
@@ -100,6 +117,10 @@ pub struct MeterState {
     pub destination: String,
     /// The port that it believes to listen at.
     pub port: u16,
+    /// Where it connects to by itself.
+    pub destinations: Vec<String>,
+    /// How many destinations the list ever had at once.
+    pub most_destinations: usize,
 }
 
 impl MeterState {
@@ -115,6 +136,8 @@ impl MeterState {
 pub(super) struct Meter {
     pub(super) serial: String,
     pub(super) device_name: String,
+    pub(super) firmware: String,
+    pub(super) manners: Manners,
     pub(super) title: SystemTitle,
     pub(super) suite: Suite,
     pub(super) registers: Vec<SeedRegister>,
@@ -122,6 +145,7 @@ pub(super) struct Meter {
     pub(super) push: PushDestination,
     pub(super) port: u16,
     pub(super) destinations: Vec<Vec<u8>>,
+    pub(super) most_destinations: usize,
     pub(super) last_counter: Option<u32>,
     pub(super) faults: Faults,
     keys: [Option<Secret>; 4],
@@ -166,6 +190,8 @@ impl Meter {
         let mut meter = Self {
             serial: seed.serial,
             device_name: seed.device_name,
+            firmware: seed.firmware,
+            manners: seed.manners,
             title: seed.system_title,
             suite: seed.keys.suite(),
             registers: seed.registers,
@@ -173,6 +199,7 @@ impl Meter {
             push: PushDestination::tcp(&seed.destination),
             port: seed.port,
             destinations: Vec::new(),
+            most_destinations: 0,
             last_counter: seed.last_counter,
             faults,
             keys: [None, None, None, None],
@@ -207,6 +234,8 @@ impl Meter {
             apn: text(&self.apn),
             destination: text(&self.push.destination),
             port: self.port,
+            destinations: self.destinations.iter().map(|bytes| text(bytes)).collect(),
+            most_destinations: self.most_destinations,
         }
     }
 

@@ -4,7 +4,7 @@ use super::meter::Meter;
 use crate::dlms::axdr::Value;
 use crate::dlms::clock::date_time;
 use crate::dlms::obis::{Member, Obis};
-use crate::dlms::objects::PushDestination;
+use crate::dlms::objects::{Column, PushDestination};
 use crate::dlms::service::{DENIED, Read, SUCCESS, Selection, TYPE_UNMATCHED, UNDEFINED};
 use crate::types::{Clock as _, SystemClock, Timestamp};
 
@@ -23,6 +23,7 @@ pub(super) fn read(meter: &Meter, is_public: bool, selection: &Selection) -> Rea
     }
     let value = match attribute {
         PROFILE_BUFFER => profile(selection.selector.as_ref())?,
+        PROFILE_COLUMNS => Value::Array(columns().map(Column::value).to_vec()),
         Member::OBJECT_LIST => object_list(meter),
         _ => value(meter, attribute).ok_or(DENIED)?,
     };
@@ -40,8 +41,14 @@ pub(super) fn write(meter: &mut Meter, attribute: Member, value: &Value) -> u8 {
         (Member::PORT, Value::LongUnsigned(port)) => meter.port = *port,
         (Member::DESTINATIONS, Value::Array(items)) => {
             let addresses = items.iter().map(|item| item.as_bytes().map(<[u8]>::to_vec));
-            match addresses.collect() {
-                Ok(destinations) => meter.destinations = destinations,
+            match addresses.collect::<Result<Vec<_>, _>>() {
+                Ok(destinations) if destinations.len() > 1 && meter.manners.has_one_destination => {
+                    return DENIED;
+                }
+                Ok(destinations) => {
+                    meter.most_destinations = meter.most_destinations.max(destinations.len());
+                    meter.destinations = destinations;
+                }
                 Err(_) => return TYPE_UNMATCHED,
             }
         }
@@ -56,6 +63,7 @@ fn value(meter: &Meter, attribute: Member) -> Option<Value> {
     Some(match attribute {
         Member::DEVICE_NAME => octets(meter.device_name.as_bytes()),
         Member::SERIAL => octets(meter.serial.as_bytes()),
+        FIRMWARE => octets(meter.firmware.as_bytes()),
         Member::COUNTER => {
             let shown = meter.last_counter.filter(|_| !meter.faults.hides_counter);
             Value::DoubleLongUnsigned(shown.unwrap_or(0))
@@ -104,6 +112,7 @@ fn objects(meter: &Meter) -> Vec<(u16, Obis)> {
         .iter()
         .map(|register| (3, register.register));
     let others = [
+        (1, FIRMWARE.object),
         (7, PROFILE),
         (15, Obis::CURRENT_ASSOCIATION),
         (29, Obis::AUTO_CONNECT),
@@ -130,6 +139,15 @@ fn object_list(meter: &Meter) -> Value {
         ])
     };
     Value::Array(objects(meter).into_iter().map(item).collect())
+}
+
+/// What the profile captures: the time and the total import.
+fn columns() -> [Column; 2] {
+    let [total, ..] = Obis::ENERGY;
+    [Member::TIME, Member::register(total)].map(|attribute| Column {
+        attribute,
+        element: 0,
+    })
 }
 
 /// Forty days of readings; selected by time (1) or by row (2).
@@ -195,8 +213,11 @@ const PUBLIC_OBJECTS: [(u16, Obis); 4] = [
     (1, Obis::COUNTER),
     (8, Obis::CLOCK),
 ];
+/// Which firmware it runs.
+const FIRMWARE: Member = Member::new(1, Obis([1, 0, 0, 2, 0, 255]), 2);
 const PROFILE: Obis = Obis([1, 0, 98, 1, 0, 255]);
 const PROFILE_BUFFER: Member = Member::new(7, PROFILE, 2);
+const PROFILE_COLUMNS: Member = Member::new(7, PROFILE, 3);
 const PROFILE_ROWS: u32 = 40;
 /// 2026-09-01.
 const PROFILE_START: u64 = 1_788_220_800;

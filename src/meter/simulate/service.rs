@@ -10,7 +10,7 @@ use crate::dlms::obis::Member;
 use crate::dlms::service::{
     DENIED, Exception, GeneralGlo, Request, Service, TAG_ACTION, TAG_GENERAL_GLO, TAG_GET, TAG_SET,
     TYPE_UNMATCHED, action_answer, get_answer, get_block_answer, get_list_answer, global_tag,
-    no_block_answer, set_answer,
+    list_of_reads, no_block_answer, set_answer,
 };
 
 impl Association {
@@ -41,7 +41,10 @@ impl Association {
                 if plain.first().copied().and_then(global_tag) != Some(*tag) {
                     return Err(Exception::Deciphering.into());
                 }
-                (Form::Glo, plain)
+                match meter.manners.answers_general {
+                    true => (Form::GeneralGlo, plain),
+                    false => (Form::Glo, plain),
+                }
             }
             _ => return Err(Exception::NotAllowed.into()),
         };
@@ -64,6 +67,7 @@ impl Association {
                 };
                 self.answer_transfer(meter, form, invoke, staged)
             }
+            Service::GetList(_) if meter.manners.takes_no_lists => Err(Exception::Unknown.into()),
             service => {
                 let answer = self.serve(meter, invoke, service);
                 self.seal(meter, form, answer)
@@ -105,11 +109,7 @@ impl Association {
         match service {
             Service::Get(selection) => match objects::read(meter, is_public, &selection) {
                 Ok(value) if value.len() > block_bytes(meter) => {
-                    self.blocks = Some(Blocks {
-                        rest: value,
-                        next: 1,
-                    });
-                    self.next_block(meter, invoke)
+                    self.first_block(meter, invoke, value)
                 }
                 read => get_answer(invoke, &read),
             },
@@ -121,7 +121,11 @@ impl Association {
             },
             Service::GetList(selections) => {
                 let read = |selection| objects::read(meter, is_public, selection);
-                get_list_answer(invoke, &selections.iter().map(read).collect::<Vec<_>>())
+                let reads = list_of_reads(&selections.iter().map(read).collect::<Vec<_>>());
+                match reads.len() > block_bytes(meter) {
+                    true => self.first_block(meter, invoke, reads),
+                    false => get_list_answer(invoke, &reads),
+                }
             }
             Service::Set(..) if is_public => set_answer(invoke, DENIED),
             Service::Set(attribute, value) => {
@@ -129,6 +133,11 @@ impl Association {
             }
             Service::Action(..) => action_answer(invoke, DENIED, None),
         }
+    }
+
+    fn first_block(&mut self, meter: &Meter, invoke: u8, rest: Vec<u8>) -> Vec<u8> {
+        self.blocks = Some(Blocks { rest, next: 1 });
+        self.next_block(meter, invoke)
     }
 
     fn next_block(&mut self, meter: &Meter, invoke: u8) -> Vec<u8> {

@@ -22,6 +22,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         if !self.progress.has_target() {
             return Err(super::damaged("the meter has not the keys it should").into());
         }
+        self.forget_old_destination().await?;
         self.progress.released_refused = true;
         self.commit(State::Verified).await
     }

@@ -18,10 +18,12 @@ use cos_escrow::meter::takeover::{Outcome, Rounds, Settings};
 use cos_escrow::types::{Clock as _, HandoverId, SystemRandom};
 use world::{Kill, World, released_keys, seed};
 
+mod inventory;
 mod loss;
 mod matrix;
 mod mode_c;
 mod peer;
+mod repoint;
 mod world;
 
 #[tokio::test]
@@ -93,15 +95,20 @@ async fn the_read_of_the_change_of_supplier_is_taken_before_anything_is_changed(
 async fn another_meter_at_the_address_is_left_as_it_is() {
     let world = World::new().await;
     let meter = world.meter(seed(Suite::Zero), &[]).await;
-    for wrong in ["serial", "title", "name"] {
+    for wrong in ["serial", "title", "name", "firmware"] {
         let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
         match wrong {
             "serial" => released.serial = "B0000000001".parse().unwrap(),
             "title" => released.device = DeviceId::SystemTitle(SystemTitle(*b"MMM\0\0\0\0\0")),
-            _ => released.device_name = Some("SIMother".to_owned()),
+            "name" => released.device_name = Some("SIMother".to_owned()),
+            _ => released.firmware = Some("0.9".to_owned()),
         }
         let outcome = world.take_over(&released, Settings::default()).await;
-        let rejected = Report::Rejected(StopReason::WrongMeter);
+        let reason = match wrong {
+            "firmware" => StopReason::WrongFirmware,
+            _ => StopReason::WrongMeter,
+        };
+        let rejected = Report::Rejected(reason);
         assert_eq!(outcome, Outcome::Done(rejected), "{wrong}");
         let state = meter.state();
         assert_eq!((state.transfers, state.failures_in_all), (0, 0), "{wrong}");

@@ -63,6 +63,16 @@ impl Peer {
         })
     }
 
+    /// A list of texts in its state.
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        let state = std::fs::read(&self.state).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        let items = state[name].as_array().unwrap().iter();
+        items
+            .map(|item| String::from_utf8(unhex(item.as_str().unwrap())).unwrap())
+            .collect()
+    }
+
     pub(super) fn text(&self, name: &str) -> String {
         String::from_utf8(self.bytes(name)).unwrap()
     }
@@ -70,16 +80,20 @@ impl Peer {
     fn bytes(&self, name: &str) -> Vec<u8> {
         let state = std::fs::read(&self.state).unwrap();
         let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
-        let hex = state[name].as_str().unwrap();
-        let pair = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-        (0..hex.len()).step_by(2).map(pair).collect()
+        unhex(state[name].as_str().unwrap())
     }
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let pair = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(pair).collect()
 }
 
 /// The switches of `metersim.py` for a fault of ours.
 fn switches(fault: &str) -> Vec<String> {
     match fault {
-        "silent" | "no-ic-reset" => vec![format!("--{fault}")],
+        "silent" | "no-ic-reset" | "answer-general" | "cse" => vec![format!("--{fault}")],
+        "pdu:512" => vec!["--pdu".to_owned(), "512".to_owned()],
         transfer => vec!["--fault".to_owned(), format!("kt-{transfer}")],
     }
 }

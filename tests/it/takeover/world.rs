@@ -89,6 +89,8 @@ impl World {
             profile: profile_with(KeyTransfer::Together).to_owned(),
             device: DeviceId::SystemTitle(TITLE),
             device_name: None,
+            firmware: None,
+            supply_start: None,
             candidates: candidates.into_iter().map(Secrets::from).collect(),
             closing_read: None,
             repoint: None,
@@ -205,6 +207,19 @@ impl World {
         newest.into_keys().unwrap()
     }
 
+    /// Looks at a meter and changes nothing.
+    pub(super) async fn inventory(&self, meter: &ReleasedMeter) {
+        self.claim(meter).await;
+        let inventoried = Kill::AfterState(State::Inventoried);
+        let settings = Settings::default();
+        assert!(self.run_until(meter.handover, settings, inventoried).await);
+    }
+
+    /// What was read off the meter at first.
+    pub(super) async fn reads(&self, handover: HandoverId) -> Vec<RegisterRead> {
+        self.journal.record(handover).await.unwrap().progress.reads
+    }
+
     pub(super) fn journal_files(&self) -> Vec<Vec<u8>> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         entries
@@ -221,10 +236,7 @@ impl World {
 fn profiles() -> Profiles {
     let text = include_str!("../../../policies/meters/dlms.toml");
     let line = "[line]\nconnect_seconds = 5\nanswer_seconds = 5\n";
-    let one_by_one = text.replace(
-        "[dlms.objects]",
-        "[dlms]\nkey_transfer = \"one_by_one\"\n[dlms.objects]",
-    );
+    let one_by_one = text.replace("[dlms]", "[dlms]\nkey_transfer = \"one_by_one\"");
     let mut profiles = Profiles::built_in();
     for (transfer, text) in [
         (KeyTransfer::Together, text),
@@ -410,8 +422,8 @@ impl MeterLink for KillingLink<'_> {
         self.inner.identity(wanted).await
     }
 
-    async fn registers(&mut self) -> Result<Vec<Shown>, LinkError> {
-        self.inner.registers().await
+    async fn registers(&mut self, as_of: Option<Timestamp>) -> Result<Vec<Shown>, LinkError> {
+        self.inner.registers(as_of).await
     }
 
     async fn setting(&mut self, name: SettingName) -> Result<Setting, LinkError> {

@@ -1,16 +1,18 @@
 //! What is said in one association, and how answers and refusals are read.
 
 use dlms_cosem_rs::acse::Diagnostic;
+use dlms_cosem_rs::axdr::Data;
 use dlms_cosem_rs::client::{AssociationStep, ClientSession, Response};
-use dlms_cosem_rs::codec::{Encode as _, Error, ErrorKind, Result as CrateResult};
+use dlms_cosem_rs::codec::{Decode as _, Encode as _, Error, ErrorKind, Result as CrateResult};
 use dlms_cosem_rs::security::RustCryptoProvider;
-use dlms_cosem_rs::xdlms::AttributeDescriptor;
+use dlms_cosem_rs::xdlms::{AttributeDescriptorWithSelection, Conformance, SelectiveAccess};
 
-use super::{CrateRandom, DlmsLink};
+use super::{CrateRandom, DlmsLink, attribute_descriptor};
 use crate::dlms::SystemTitle;
 use crate::dlms::acse::{AUTHENTICATION_FAILURE, TAG_AARE};
 use crate::dlms::axdr::Value;
-use crate::dlms::service::{TAG_EXCEPTION, TAG_SERVICE_ERROR};
+use crate::dlms::obis::Member;
+use crate::dlms::service::{Selection, TAG_EXCEPTION, TAG_SERVICE_ERROR, parse_reads};
 use crate::meter::link::transport::{MAX_BYTES, Transport};
 use crate::meter::link::{CounterBlock, Counters, CountersError, LinkError};
 use crate::types::Digest;
@@ -63,16 +65,68 @@ impl Association<'_> {
         }
     }
 
+    /// Reads an attribute, or what a selector chooses of it.
     pub(super) async fn read<C: Counters>(
         &mut self,
-        attribute: AttributeDescriptor,
+        selection: &Selection,
         link: &DlmsLink<'_, C>,
     ) -> Result<Value, LinkError> {
-        let mut answer = self
-            .ask(link, |session, out| {
-                session.get_request(attribute, None, out)
+        let descriptor = attribute_descriptor(selection.attribute)?;
+        let selector = selection.selector.as_ref();
+        let selector = selector.map(|(number, parameters)| (*number, parameters.encode()));
+        let request = |session: &mut Session<'_>, out: &mut [u8]| {
+            let access = match &selector {
+                None => None,
+                Some((selector, parameters)) => Some(SelectiveAccess {
+                    selector: *selector,
+                    parameters: Data::from_bytes(parameters)?,
+                }),
+            };
+            session.get_request(descriptor, access, out)
+        };
+        let answer = self.ask(link, request).await?;
+        let bytes = self.collect(answer, link).await?;
+        Value::decode(&bytes).map_err(|_| LinkError::Garbled)
+    }
+
+    /// Reads several attributes in one request: of each its value, or a data-access-result.
+    pub(super) async fn read_list<C: Counters>(
+        &mut self,
+        attributes: &[Member],
+        link: &DlmsLink<'_, C>,
+    ) -> Result<Vec<Result<Value, u8>>, LinkError> {
+        let agreed = self
+            .session
+            .negotiated()
+            .map(|agreed| agreed.negotiated_conformance);
+        if !agreed.is_some_and(|agreed| agreed.contains(Conformance::MULTIPLE_REFERENCES)) {
+            return Err(LinkError::NotOffered);
+        }
+        let item = |attribute: &Member| {
+            let descriptor = attribute_descriptor(*attribute);
+            descriptor.map(|descriptor| AttributeDescriptorWithSelection {
+                descriptor,
+                access: None,
             })
-            .await?;
+        };
+        let items: Vec<_> = attributes.iter().map(item).collect::<Result<_, _>>()?;
+        let request =
+            |session: &mut Session<'_>, out: &mut [u8]| session.get_request_with_list(&items, out);
+        let answer = self.ask(link, request).await?;
+        let bytes = self.collect(answer, link).await?;
+        let reads = parse_reads(&bytes).map_err(|_| LinkError::Garbled)?;
+        match reads.len() == attributes.len() {
+            true => Ok(reads),
+            false => Err(LinkError::Garbled),
+        }
+    }
+
+    /// All that a GET brings, in blocks where it is long.
+    async fn collect<C: Counters>(
+        &mut self,
+        mut answer: Vec<u8>,
+        link: &DlmsLink<'_, C>,
+    ) -> Result<Vec<u8>, LinkError> {
         let mut collected = Vec::new();
         for expected in 1.. {
             let part = self.understand(&answer, |response| Part::of(response, expected))?;
@@ -93,7 +147,7 @@ impl Association<'_> {
                 })
                 .await?;
         }
-        Value::decode(&collected).map_err(|_| LinkError::Garbled)
+        Ok(collected)
     }
 
     pub(super) async fn ask<C: Counters>(
@@ -151,7 +205,7 @@ impl Association<'_> {
     }
 }
 
-/// What a GET brought: all of a value, or the next block of it.
+/// What a GET brought: all of it, or the next block.
 enum Part {
     Whole(Vec<u8>),
     Block(Vec<u8>, bool),
@@ -163,6 +217,11 @@ impl Part {
             Response::Data(data) if expected == 1 => {
                 let mut bytes = Vec::new();
                 data.encode(&mut bytes).map_err(|_| LinkError::Garbled)?;
+                Ok(Self::Whole(bytes))
+            }
+            Response::DataList(reads) if expected == 1 => {
+                let mut bytes = Vec::new();
+                reads.encode(&mut bytes).map_err(|_| LinkError::Garbled)?;
                 Ok(Self::Whole(bytes))
             }
             Response::Block { last, number, data } if number == expected => {

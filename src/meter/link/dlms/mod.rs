@@ -22,13 +22,15 @@ use crate::dlms::SystemTitle;
 use crate::dlms::axdr::Value;
 use crate::dlms::keys::{KeyRole, WrappedKey, key_name, key_transfer, wrap};
 use crate::dlms::obis::{Member, Obis};
-use crate::dlms::objects::{ScalerUnit, listed_objects};
+use crate::dlms::objects::listed_objects;
+use crate::dlms::service::Selection;
 use crate::meter::profile::{Dlms, Protocol};
 use crate::meter::secrets::{KeySet, Role};
-use crate::types::{Digest, Random, Secret};
+use crate::types::{Digest, Random, Secret, Timestamp};
 use association::{Association, Session};
 
 mod association;
+mod registers;
 mod values;
 
 /// Makes links to DLMS meters.
@@ -45,10 +47,12 @@ impl<'a, C: Counters> Dial for DlmsDial<'a, C> {
     type Link = DlmsLink<'a, C>;
 
     fn dial(&self, station: Station) -> Self::Link {
+        let Protocol::Dlms(profile) = &station.profile.protocol;
         DlmsLink {
             title: self.title,
             counters: self.counters,
             random: self.random,
+            takes_lists: profile.get_with_list,
             station,
             association: None,
         }
@@ -61,6 +65,7 @@ pub struct DlmsLink<'a, C> {
     counters: &'a C,
     random: &'a dyn Random,
     station: Station,
+    takes_lists: bool,
     association: Option<Association<'a>>,
 }
 
@@ -77,30 +82,27 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
     }
 
     async fn identity(&mut self, wanted: &[Item]) -> Result<Identity, LinkError> {
+        let has = |item: &Item| Some((*item, self.profile().objects.item(*item)?));
+        let (items, attributes): (Vec<_>, Vec<_>) = wanted.iter().filter_map(has).unzip();
+        let values = self.get_all(&attributes).await?;
         let mut told = Identity::default();
-        for item in wanted {
-            let Some(attribute) = self.profile().objects.item(*item) else {
-                continue;
-            };
-            match self.get(attribute).await {
-                Ok(value) => values::put_item(&mut told, *item, &value),
-                Err(LinkError::Denied(_)) => {}
-                Err(error) => return Err(error),
+        for (item, value) in items.into_iter().zip(values) {
+            if let Some(value) = value {
+                values::put_item(&mut told, item, &value);
             }
         }
         Ok(told)
     }
 
-    async fn registers(&mut self) -> Result<Vec<Shown>, LinkError> {
-        let mut shown = Vec::new();
-        for register in self.profile().read.registers.clone() {
-            match self.register(register).await {
-                Ok(read) => shown.push(read),
-                Err(LinkError::Denied(_)) => {}
-                Err(error) => return Err(error),
-            }
+    async fn registers(&mut self, as_of: Option<Timestamp>) -> Result<Vec<Shown>, LinkError> {
+        let frozen = match (self.profile().read.frozen, as_of) {
+            (Some(buffer), Some(as_of)) => self.frozen(buffer, as_of).await?,
+            _ => Vec::new(),
+        };
+        match frozen.is_empty() {
+            true => self.current().await,
+            false => Ok(frozen),
         }
-        Ok(shown)
     }
 
     async fn setting(&mut self, name: SettingName) -> Result<Setting, LinkError> {
@@ -183,23 +185,59 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
         objects.iter().flat_map(door).collect()
     }
 
-    async fn register(&mut self, register: Obis) -> Result<Shown, LinkError> {
-        let scaler_unit = self.get(Member::scaler_unit(register)).await?;
-        let value = self.get(Member::register(register)).await?;
-        let meter_time = self.identity(&[Item::Clock]).await?.clock;
-        Ok(Shown {
-            register,
-            value: value.as_integer().map_err(|_| LinkError::Garbled)?,
-            scaler_unit: ScalerUnit::parse(&scaler_unit).map_err(|_| LinkError::Garbled)?,
-            meter_time,
+    async fn get(&mut self, attribute: Member) -> Result<Value, LinkError> {
+        self.get_selected(Selection {
+            attribute,
+            selector: None,
         })
+        .await
     }
 
-    async fn get(&mut self, attribute: Member) -> Result<Value, LinkError> {
-        let descriptor = attribute_descriptor(attribute)?;
+    async fn get_selected(&mut self, selection: Selection) -> Result<Value, LinkError> {
         let mut association = self.take().await?;
-        let value = association.read(descriptor, self).await;
+        let value = association.read(&selection, self).await;
         self.keep(association, value)
+    }
+
+    /// The values of several attributes, `None` where the meter shows none: in few round trips, where it takes lists.
+    async fn get_all(&mut self, attributes: &[Member]) -> Result<Vec<Option<Value>>, LinkError> {
+        let mut values = Vec::with_capacity(attributes.len());
+        for some in attributes.chunks(LIST) {
+            let listed = match some.len() > 1 && self.takes_lists {
+                true => self.get_list(some).await?,
+                false => None,
+            };
+            if let Some(listed) = listed {
+                values.extend(listed.into_iter().map(Result::ok));
+                continue;
+            }
+            for attribute in some {
+                values.push(match self.get(*attribute).await {
+                    Ok(value) => Some(value),
+                    Err(LinkError::Denied(_)) => None,
+                    Err(error) => return Err(error),
+                });
+            }
+        }
+        Ok(values)
+    }
+
+    /// The results of one request for several attributes. `None` if the meter takes no lists; it is not asked again.
+    async fn get_list(
+        &mut self,
+        attributes: &[Member],
+    ) -> Result<Option<Vec<Result<Value, u8>>>, LinkError> {
+        let mut association = self.take().await?;
+        match association.read_list(attributes, self).await {
+            Err(
+                LinkError::Denied(_) | LinkError::NotOffered | LinkError::AssociationRefused(_),
+            ) => {
+                self.takes_lists = false;
+                self.association = Some(association);
+                Ok(None)
+            }
+            read => self.keep(association, read).map(Some),
+        }
     }
 
     async fn associate_publicly(&mut self) -> Result<(), LinkError> {
@@ -334,4 +372,6 @@ impl RandomSource for CrateRandom<'_> {
     }
 }
 
+/// Attributes a request: what fits into the messages of the smallest meters.
+const LIST: usize = 16;
 const GOODBYE: Duration = Duration::from_secs(2);
