@@ -1,5 +1,6 @@
 //! `log recover`: the log of a restored database is completed from a mirror.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::types::{Clock as _, SystemClock, SystemRandom};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Only the log comes back: the list says what must be deposited, imported or said again. What the \
-                  recovered entries hide is lost.\nNothing is released until the registration feed has spoken again.\n\n\
+                  recovered entries hide is lost, but for those of which somebody has kept the receipt.\nNothing is released until the registration feed has spoken again.\n\n\
                   Examples:\n  cos-escrow log recover --service escrow.toml --mirror ./mirror"
 )]
 pub(super) struct Arguments {
@@ -27,16 +28,28 @@ pub(super) struct Arguments {
     /// A copy of the log: `checkpoint` and `tile/`, as C2SP tlog-tiles lays them out.
     #[arg(long, value_name = "DIR")]
     mirror: PathBuf,
+    /// Receipts that suppliers have kept, one JSON document a line, as answers carry them: their entries are found by
+    /// actor and supply point again.
+    #[arg(long, value_name = "FILE")]
+    receipts: Option<PathBuf>,
+}
+
+/// What is read of a receipt.
+#[derive(serde::Deserialize)]
+struct Disclosed {
+    index: u64,
+    disclosures: Vec<String>,
 }
 
 impl Row for RecoveredEntry {
-    const COLUMNS: &'static [&'static str] = &["index", "at", "kind", "again"];
+    const COLUMNS: &'static [&'static str] = &["index", "at", "kind", "disclosed", "again"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.index.to_string(),
             self.at.to_string(),
             self.kind.clone(),
+            self.disclosed.to_string(),
             self.again.to_owned(),
         ]
     }
@@ -49,15 +62,41 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let checkpoint = checkpoint(&mirror.join("checkpoint"))?;
     let foundation = offline(&settings).await?;
     let tiles = |tile: &TilePath| std::fs::read(mirror.join(tile.to_string()));
-    let recovery = recover(foundation, &checkpoint, tiles).await?;
+    let disclosures = match &arguments.receipts {
+        Some(file) => disclosures(file)?,
+        None => BTreeMap::new(),
+    };
+    let recovery = recover(foundation, &checkpoint, tiles, &disclosures).await?;
     output.rows(&recovery.entries)?;
+    let known = recovery.entries.iter().filter(|entry| entry.disclosed);
     output.note(format_args!(
-        "{} entries were recovered without what they hide; entry {} records it",
+        "{} entries were recovered; entry {} records it",
         recovery.entries.len(),
         recovery.recorded_at
     ));
+    output.note(format_args!(
+        "what they hide came back for {}; the others are found by kind, code and time alone",
+        known.count()
+    ));
     output.note("start the service, do again what the list says, and let the registrar import before anything is released");
     Ok(())
+}
+
+/// What receipts disclose, by index of their entry.
+fn disclosures(file: &Path) -> Result<BTreeMap<u64, Vec<String>>, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new(Exit::NotFound, format!("`{}`: {error}", file.display())))?;
+    let lines = (1..).zip(text.lines());
+    lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| {
+            let receipt: Disclosed = serde_json::from_str(line).map_err(|error| {
+                let file = file.display();
+                Failure::new(Exit::Usage, format!("`{file}`, line {number}: {error}"))
+            })?;
+            Ok((receipt.index, receipt.disclosures))
+        })
+        .collect()
 }
 
 /// What the service stands on, for work on its log while it is stopped.

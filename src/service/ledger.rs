@@ -264,7 +264,13 @@ impl<'a> Ledger<'a> {
         });
     }
 
-    fn seal_disclosures(&mut self, scope: &str, index: u64, disclosures: &[String]) -> Vec<u8> {
+    /// Encrypts what an entry hides under the key of its scope.
+    pub(super) fn seal_disclosures(
+        &mut self,
+        scope: &str,
+        index: u64,
+        disclosures: &[String],
+    ) -> Vec<u8> {
         let random = self.random;
         let key = self.scope_key(scope);
         let text = serde_json::to_vec(disclosures).expect("text serialises");

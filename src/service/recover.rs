@@ -1,7 +1,8 @@
 //! The way out of the fence: what a restored database has lost of its log comes back from a mirror.
 //!
-//! Only the log comes back. The rows that its entries speak of, and what the entries hide, were in the database alone,
-//! so every recovered entry says what somebody has to do again.
+//! Only the log comes back. The rows that its entries speak of were in the database alone, so every recovered entry
+//! says what somebody has to do again. What the entries hide, and whom they are about, comes back for those of which
+//! somebody has kept the receipt; the others are found by kind, code and time alone.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,17 +35,21 @@ pub struct RecoveredEntry {
     pub kind: String,
     /// When it was made.
     pub at: Timestamp,
+    /// Whether a receipt disclosed what it hides: only then is it found by actor and supply point.
+    pub disclosed: bool,
     /// What somebody has to do, since only the entry came back.
     pub again: &'static str,
 }
 
 /// Puts back what a restored database has lost, as the mirror has it, so that the next start is not fenced.
 ///
-/// `tiles` reads a file of the mirror. The service must be stopped.
+/// `tiles` reads a file of the mirror; `disclosures` are those of receipts, by index of their entry. The service must
+/// be stopped.
 pub async fn recover(
     foundation: Foundation,
     mirror: &Note,
     tiles: impl FnMut(&TilePath) -> io::Result<Vec<u8>>,
+    disclosures: &BTreeMap<u64, Vec<String>>,
 ) -> Result<Recovery, RecoverError> {
     let log_key = LogKey::from_pkcs8(foundation.origin.clone(), foundation.custody.log_key())
         .map_err(|error| Failure::Broken(error.to_string()))?;
@@ -52,8 +57,12 @@ pub async fn recover(
     let head = foundation.store.head().await.map_err(Failure::from)?;
     let (mut anchor, promise) = open_anchor(&foundation, &head).await?;
     let missing = Missing::read(&head, mirrored, promise, tiles)?;
-    let (entries, rows) = missing.listed()?;
-    let last_at = rows.iter().map(|row| row.at).max().unwrap_or_default();
+    let (entries, rows) = missing.listed(disclosures)?;
+    let last_at = rows
+        .iter()
+        .map(|found| found.row.at)
+        .max()
+        .unwrap_or_default();
     let below = Below {
         head: missing.head(&head, last_at),
         entries: rows,
@@ -105,8 +114,41 @@ async fn open_anchor(
 /// What the entry that is appended stands on.
 struct Below {
     head: Head,
-    entries: Vec<EntryRow>,
+    entries: Vec<Found>,
     nodes: Vec<NodeRow>,
+}
+
+/// An entry that comes back.
+struct Found {
+    row: EntryRow,
+    hidden: Option<Hidden>,
+}
+
+/// What a receipt discloses of an entry.
+struct Hidden {
+    disclosures: Vec<String>,
+    supply_point: Option<String>,
+}
+
+impl Hidden {
+    /// Opens the disclosures of an entry, with its actor; none where they do not say whom it is of.
+    fn open(
+        entry: &OpenEntry,
+        disclosures: &[String],
+    ) -> Result<Option<(String, Self)>, EntryError> {
+        let fields = entry.open(disclosures)?;
+        let text = |name| {
+            fields
+                .get(name)
+                .and_then(|value| value.as_str())
+                .map(str::to_owned)
+        };
+        let hidden = Self {
+            disclosures: disclosures.to_vec(),
+            supply_point: text("supply_point"),
+        };
+        Ok(text("actor").map(|actor| (actor, hidden)))
+    }
 }
 
 /// Commits an entry of the service itself together with what comes below it. Returns the new head.
@@ -122,6 +164,10 @@ async fn append<const N: usize>(
     let mut needs = Needs::default();
     needs.actors.insert(actor.clone());
     needs.scopes.insert(actor);
+    let scopes = below.entries.iter().map(|found| found.row.scope.clone());
+    needs
+        .scopes
+        .extend(scopes.filter(|scope| !scope.is_empty()));
     let now = foundation.clock.now();
     let decide = |facts: Facts| {
         if facts.head != *before {
@@ -143,8 +189,17 @@ async fn append<const N: usize>(
             act = act.shows(name, value);
         }
         ledger.append(act);
+        let found = below.entries.into_iter().map(|Found { mut row, hidden }| {
+            if let Some(hidden) = hidden {
+                row.disclosures =
+                    ledger.seal_disclosures(&row.scope, row.index, &hidden.disclosures);
+                row.subject = hidden.supply_point.map(|point| custody.index_of(&point));
+            }
+            row
+        });
+        let found: Vec<_> = found.collect();
         let (mut changes, growth) = ledger.finish();
-        changes.entries.splice(0..0, below.entries);
+        changes.entries.splice(0..0, found);
         changes.nodes.splice(0..0, below.nodes);
         (changes, Some(growth.head))
     };
@@ -228,22 +283,31 @@ impl Missing {
         }
     }
 
-    /// The missing entries, for people and as rows. What they hide, and whom they are about, does not come back.
-    fn listed(&self) -> Result<(Vec<RecoveredEntry>, Vec<EntryRow>), RecoverError> {
+    /// The missing entries, for people and as rows.
+    fn listed(
+        &self,
+        disclosures: &BTreeMap<u64, Vec<String>>,
+    ) -> Result<(Vec<RecoveredEntry>, Vec<Found>), RecoverError> {
         let listed = (self.first..).zip(&self.leaves).map(|(index, leaf)| {
-            let open =
-                OpenEntry::read(leaf).map_err(|source| RecoverError::Entry { index, source })?;
+            let wrong = |source| RecoverError::Entry { index, source };
+            let open = OpenEntry::read(leaf).map_err(wrong)?;
+            let known = disclosures.get(&index);
+            let known = known.map(|known| Hidden::open(&open, known)).transpose();
+            let (party, hidden) = known.map_err(wrong)?.flatten().unzip();
+            let scope = hidden
+                .as_ref()
+                .and_then(|h: &Hidden| h.supply_point.clone());
             let code = open.shown().get("code").and_then(|code| code.as_str());
             let code = Code::ALL.iter().find(|known| Some(known.as_str()) == code);
             let row = EntryRow {
                 index,
                 leaf: leaf.clone(),
                 hash: leaf_hash(leaf).0,
-                scope: String::new(),
+                scope: scope.or_else(|| party.clone()).unwrap_or_default(),
                 disclosures: Vec::new(),
                 at: open.at(),
                 kind: open.kind().to_owned(),
-                party: None,
+                party,
                 subject: None,
                 code: code.map(|code| code.as_str()),
             };
@@ -251,9 +315,10 @@ impl Missing {
                 index,
                 kind: open.kind().to_owned(),
                 at: open.at(),
+                disclosed: hidden.is_some(),
                 again: again(open.kind()),
             };
-            Ok((entry, row))
+            Ok((entry, Found { row, hidden }))
         });
         listed.collect()
     }

@@ -64,7 +64,20 @@ async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
     let said = String::from_utf8_lossy(&tampered.stderr).into_owned();
     assert!(said.contains("entry 300 is not the one"), "{said}");
 
-    let recovered = recover(&live, &mirror).await;
+    // Of the releases, the gaining supplier has kept the receipts.
+    let receipts = live.path("receipts.jsonl");
+    let kept = acknowledged
+        .iter()
+        .filter(|receipt| receipt.what == What::Release);
+    let kept: Vec<_> = kept.map(|receipt| receipt.document.clone()).collect();
+    let mut foreign = kept.clone();
+    foreign.last_mut().unwrap()["disclosures"] = kept[0]["disclosures"].clone();
+    write_lines(&receipts, &foreign);
+    let foreign = recover_with(&live, &mirror, &receipts).await;
+    assert_eq!(foreign.status.code(), Some(5));
+
+    write_lines(&receipts, &kept);
+    let recovered = recover_with(&live, &mirror, &receipts).await;
     succeeds(&recovered);
     is_listed(&recovered, restored..log.head.size, &acknowledged);
     assert_eq!(recover(&live, &mirror).await.status.code(), Some(1));
@@ -80,7 +93,7 @@ async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
     for (_, deposit) in again {
         loser.acknowledged(deposit.clone()).await.unwrap();
     }
-    is_found(&live, &service, restored, &acknowledged).await;
+    is_found(&live, &service, &events[300]).await;
     waits_for_the_feed(&live, &service, &events[0]).await;
     for (event, _) in again {
         is_released(&live, &service, event).await;
@@ -291,20 +304,42 @@ fn is_listed(recovered: &Output, lost: std::ops::Range<u64>, acknowledged: &[Ack
     );
 }
 
-/// An auditor's search by kind finds what was recovered; whom it was about was in the lost database alone.
-async fn is_found(live: &Live, service: &Service, from: u64, acknowledged: &[Acknowledged]) {
+/// An auditor's search finds what was recovered: by supply point where a receipt disclosed it, by kind in any case.
+async fn is_found(live: &Live, service: &Service, event: &Event) {
     let auditor = live.staff("auditor", service);
-    let search = Request::get("/v1/log/entries?kind=release.granted&limit=1000");
-    let found: Value = auditor.send(search).await.unwrap().json().unwrap();
-    let found = found["entries"].as_array().unwrap();
-    let grants = acknowledged
-        .iter()
-        .filter(|receipt| receipt.what == What::Release);
-    for receipt in grants.filter(|receipt| receipt.index >= from) {
-        let entry = found.iter().find(|entry| entry["index"] == receipt.index);
-        let entry = entry.expect("what was recovered is found");
-        assert!(entry.get("disclosed").is_none(), "{entry}");
+    let path = "/v1/log/entries?limit=1000&kind";
+    let about = format!("{path}=release.granted&supply_point={}", event.mpxn);
+    for (search, expected, disclosed) in [
+        (about.as_str(), 1, true),
+        (
+            "/v1/log/entries?limit=1000&kind=handover.confirmed",
+            333,
+            false,
+        ),
+    ] {
+        let found: Value = auditor
+            .send(Request::get(search))
+            .await
+            .unwrap()
+            .json()
+            .unwrap();
+        let found = found["entries"].as_array().unwrap();
+        assert_eq!(found.len(), expected, "{search}");
+        for entry in found {
+            assert_eq!(entry.get("disclosed").is_some(), disclosed, "{entry}");
+        }
     }
+}
+
+fn write_lines(file: &Path, documents: &[Value]) {
+    let lines: Vec<_> = documents.iter().map(Value::to_string).collect();
+    fs::write(file, lines.join("\n")).unwrap();
+}
+
+async fn recover_with(live: &Live, mirror: &Path, receipts: &Path) -> Output {
+    let command = ["log", "recover", "--output", "json"];
+    let arguments = [("--mirror", mirror), ("--receipts", receipts)];
+    live.run(&command, &arguments).await
 }
 
 /// The registrations that were lost could name another supplier: nothing is released before the registrar has spoken.

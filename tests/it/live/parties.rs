@@ -110,6 +110,8 @@ pub(crate) struct Acknowledged {
     pub(crate) handover: HandoverId,
     pub(crate) what: What,
     pub(crate) index: u64,
+    /// The receipt as it came.
+    pub(crate) document: Value,
     leaf: Vec<u8>,
     receipt: Receipt,
 }
@@ -131,6 +133,7 @@ impl Acknowledged {
             handover: handover(event),
             what,
             index: receipt["index"].as_u64().unwrap(),
+            document: receipt.clone(),
             leaf: BASE64_URL_SAFE_NO_PAD.decode(leaf).unwrap(),
             receipt: receipt["proof"].as_str().unwrap().parse().unwrap(),
         }
