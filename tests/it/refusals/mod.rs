@@ -12,6 +12,7 @@ mod outsiders;
 mod quota;
 mod roles;
 mod sealing_keys;
+mod stored;
 mod suspended;
 mod time;
 mod world;
