@@ -9,7 +9,7 @@ mod terms;
 pub use generation::{Admission, GenerationStatus, Kept, Why, admit, confirm, precedence};
 pub use life::{Event, State, next};
 pub use registration::{
-    Change, Registration, RegistrationEvent, Standing, Status, previous_supplier, standing,
-    supplier_at,
+    Change, Registration, RegistrationEvent, RegistrationVersion, Standing, Status,
+    previous_supplier, standing, supplier_at,
 };
 pub use terms::{InvalidTerms, Terms, Window};

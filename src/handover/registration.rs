@@ -114,7 +114,24 @@ pub struct Registration {
     pub source: String,
 }
 
+/// Names one version of a registration, which never changes.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct RegistrationVersion {
+    /// Of which registration.
+    pub registration_id: RegistrationId,
+    /// One for the first.
+    pub version: u32,
+}
+
 impl Registration {
+    /// The name of this version.
+    pub fn name(&self) -> RegistrationVersion {
+        RegistrationVersion {
+            registration_id: self.registration_id.clone(),
+            version: self.version,
+        }
+    }
+
     /// What is known after an event; none if the event says nothing new.
     ///
     /// An event that contradicts what is known of supplier or supply point is a `registration_conflict`.
@@ -198,7 +215,8 @@ impl Registration {
         fill(&mut self.supply_start_date, date)
     }
 
-    fn in_force_at(&self, at: Timestamp) -> bool {
+    /// Whether by this version its supplier supplies at `at`, if no later registration does.
+    pub fn in_force_at(&self, at: Timestamp) -> bool {
         self.status == Status::Secured
             && self.supplier.is_some()
             && self.effective_at().is_some_and(|start| start <= at)

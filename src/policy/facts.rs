@@ -53,7 +53,7 @@ pub struct ReleaseFacts {
     pub component: Component,
     /// 5: a generation exists that the meter may hold.
     pub package_exists: bool,
-    /// 5: its depositor was allowed to deposit it.
+    /// 5: one such was deposited by whoever was allowed to, as it was recorded then.
     pub depositor_allowed: bool,
     /// 6: who is the supplier by the registration.
     pub registered: Option<PartyId>,

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
+use super::release_facts::holder;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, Escrow, Failure, SealServer};
 use crate::envelope::SignedDocument;
@@ -15,9 +16,9 @@ use crate::envelope::statement::DepositAttestation;
 use crate::envelope::{
     Body, Context, Dek, Envelope, Header, Kek, OpenError, Recipient, Stanza, WrapContext,
 };
-use crate::handover::{Admission, Event, State, Why};
+use crate::handover::{Admission, Event, Registration, State, Why, supplier_at};
 use crate::policy::DepositFacts;
-use crate::store::{Attribution, Handover, Held, Needs, Origin, StoredEnvelope};
+use crate::store::{Attribution, Ground, Handover, Held, Needs, Origin, StoredEnvelope};
 use crate::types::{
     Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
 };
@@ -302,13 +303,14 @@ impl Command for Deposit {
             Ok(handover) => handover,
             Err(code) => return self.refuse(code, caller, ledger),
         };
-        if let Err(code) = self.admissible(&party, handover.as_ref(), ledger) {
-            return self.refuse(code, caller, ledger);
-        }
+        let ground = match self.admissible(&party, handover.as_ref(), ledger) {
+            Ok(ground) => ground,
+            Err(code) => return self.refuse(code, caller, ledger),
+        };
         let mut stored = Vec::new();
         let mut entry = None;
         for prepared in &self.prepared {
-            let (view, index) = store(prepared, handover.as_ref(), caller, ledger);
+            let (view, index) = store(prepared, (handover.as_ref(), &ground), caller, ledger);
             stored.push(view);
             entry = Some(index);
         }
@@ -351,12 +353,13 @@ impl Deposit {
         }
     }
 
+    /// The ground on which the deposit is admitted, or why it is not.
     fn admissible(
         &self,
         party: &PartyId,
         handover: Option<&Handover>,
         ledger: &Ledger<'_>,
-    ) -> Result<(), Code> {
+    ) -> Result<Ground, Code> {
         let point = ledger.point(&self.supply_point);
         // Once the grace is over, what the losing supplier says of the meter is of no use to anybody.
         let over =
@@ -375,19 +378,30 @@ impl Deposit {
                 return Err(Code::EnvelopeMismatch);
             }
         }
+        let directory = &*ledger.facts.directory;
+        let registered = supplier_at(&point.registrations, ledger.now)
+            .filter(|registration| holder(directory, registration, ledger.now) == Some(party));
+        let losing = handover
+            .filter(|h| h.losing_party.as_ref() == Some(party))
+            .and_then(|h| h.losing_registration.clone());
+        let grant = point.grants.iter().find(|grant| grant.party == *party);
         let facts = DepositFacts {
             depositor: party.clone(),
-            depositor_live: ledger.facts.directory.is_live(party),
-            registered_now: ledger
-                .registered_party(&self.supply_point, ledger.now)
-                .as_ref()
-                == Some(party),
-            registered_before_switch: handover
-                .is_some_and(|h| h.losing_party.as_ref() == Some(party)),
-            holds_grant: point.grants.iter().any(|grant| grant.party == *party),
+            depositor_live: directory.is_live(party),
+            registered_now: registered.is_some(),
+            registered_before_switch: losing.is_some(),
+            holds_grant: grant.is_some(),
         };
         let decision = ledger.rules.policy.decide_deposit(&facts);
-        decision.refusal.map_or(Ok(()), Err)
+        let ground = registered
+            .map(Registration::name)
+            .or(losing)
+            .map(Ground::Registration)
+            .or(grant.map(|grant| Ground::Grant(grant.id)));
+        match (decision.refusal, ground) {
+            (None, Some(ground)) => Ok(ground),
+            (refusal, _) => Err(refusal.unwrap_or(Code::DepositorNotAllowed)),
+        }
     }
 
     fn refuse(&self, code: Code, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
@@ -407,7 +421,7 @@ impl Deposit {
 /// Gives an envelope its generation, wraps its key under it, and records it.
 fn store(
     prepared: &Prepared,
-    handover: Option<&Handover>,
+    (handover, ground): (Option<&Handover>, &Ground),
     caller: &Caller,
     ledger: &mut Ledger<'_>,
 ) -> (Value, u64) {
@@ -435,6 +449,7 @@ fn store(
         handover: handover.map(|h| h.id),
         depositor: party.clone(),
         deposited_at: ledger.now,
+        ground: ground.clone(),
         origin,
         attribution: prepared.attribution,
         serial: header.meter_serial.clone(),
@@ -477,6 +492,7 @@ fn store(
             .hides("generation", number)
             .hides("status", status.as_str())
             .hides("meter", header.meter_serial.normalised())
+            .hides("ground", json!(envelope.ground))
             .hides("gaps", json!(envelope.gaps)),
     );
     let view = json!({

@@ -81,6 +81,7 @@ impl<'a> Ledger<'a> {
     pub(super) fn point(&self, supply_point: &SupplyPoint) -> &SupplyPointFacts {
         static UNKNOWN: SupplyPointFacts = SupplyPointFacts {
             registrations: Vec::new(),
+            earlier: Vec::new(),
             handovers: Vec::new(),
             envelopes: Vec::new(),
             grants: Vec::new(),

@@ -135,9 +135,12 @@ fn record(
         .registered_at
         .insert(event.registration_id.clone(), event.supply_point.clone());
     ledger.changes.registration_events.push(seen);
-    let registrations = &mut ledger.point_mut(&event.supply_point).registrations;
-    registrations.retain(|r| r.registration_id != registration.registration_id);
-    registrations.push(registration.clone());
+    let point = ledger.point_mut(&event.supply_point);
+    let replaced = point
+        .registrations
+        .extract_if(.., |r| r.registration_id == registration.registration_id);
+    point.earlier.extend(replaced);
+    point.registrations.push(registration.clone());
     ledger
         .changes
         .registrations
@@ -215,6 +218,7 @@ fn opened(id: HandoverId, registration: &Registration, ledger: &Ledger<'_>) -> O
         effective_at: supply_start_date.effective_at(),
         losing_party: None,
         losing_mpid: None,
+        losing_registration: None,
         gaining_party: holder(directory, registration, ledger.now).cloned(),
         gaining_mpid,
         state: State::Expected,
@@ -249,10 +253,17 @@ fn learn_loser(handover: &mut Handover, ledger: &Ledger<'_>) {
     let Some(registration) = registration_of(point, handover) else {
         return;
     };
-    let losing = previous_supplier(&point.registrations, registration);
-    let Some(mpid) = losing.and_then(|r| r.supplier) else {
+    let Some(losing) = previous_supplier(&point.registrations, registration) else {
         return;
     };
+    let Some(mpid) = losing.supplier else {
+        return;
+    };
+    // The version that first said so: a later one that still does is not worth a new version of the handover.
+    let known = handover.losing_registration.as_ref();
+    if known.is_none_or(|known| known.registration_id != losing.registration_id) {
+        handover.losing_registration = Some(losing.name());
+    }
     let eve = handover.supply_start_date.previous().effective_at();
     handover.losing_mpid = Some(mpid);
     handover.losing_party = ledger

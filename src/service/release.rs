@@ -466,8 +466,10 @@ fn describe<'a>(act: Act<'a>, assessed: &Assessed, prepared: &Prepared) -> Act<'
         .shows("late", assessed.late)
         .shows("partial", !assessed.gaps().is_empty())
         .shows("recovery", recovery)
+        .shows("left_out", assessed.left_out.len())
         .hides("handover", json!(assessed.handover))
         .hides("envelopes", json!(prepared.envelopes))
+        .hides("envelopes_left_out", json!(assessed.left_out))
         .hides("evidence", assessed.evidence.clone())
 }
 

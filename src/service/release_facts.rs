@@ -6,11 +6,11 @@ use super::ReleaseRequest;
 use crate::handover::{Registration, Terms, Window, precedence, standing, supplier_at};
 use crate::policy::{Purpose, ReleaseFacts, Standing};
 use crate::store::{
-    Directory, Facts, Grant, GrantedEnvelope, Handover, ReadState, SealingKey, StoredEnvelope,
-    SupplyPointFacts,
+    Directory, Facts, Grant, GrantedEnvelope, Ground, Handover, ReadState, SealingKey,
+    StoredEnvelope, SupplyPointFacts,
 };
 use crate::types::{
-    Component, HandoverId, KeyId, MeterSerial, PartyId, Role, SupplyPoint, Timestamp,
+    Component, EnvelopeId, HandoverId, KeyId, MeterSerial, PartyId, Role, SupplyPoint, Timestamp,
 };
 
 /// What is asked, by whomever.
@@ -31,6 +31,8 @@ pub(super) struct Assessed {
     pub(super) involved: bool,
     /// What would be released, newest first.
     pub(super) candidates: Vec<StoredEnvelope>,
+    /// What would be too, had it been rightly deposited.
+    pub(super) left_out: Vec<EnvelopeId>,
     /// Grants given before.
     pub(super) grants: Vec<Grant>,
     /// The key to seal to.
@@ -66,11 +68,14 @@ impl Ask {
         let registered = registration.and_then(|r| holder(directory, r, now));
         let (component, candidates) = self.candidates(point);
         let exists = !candidates.is_empty();
-        let matching = newest_of_each(
-            candidates
-                .into_iter()
-                .filter(|envelope| envelope.serial == self.request.meter_serial),
-        );
+        let (matching, left_out): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .filter(|envelope| envelope.serial == self.request.meter_serial)
+            .partition(|envelope| rightly_deposited(envelope, point, directory));
+        let serial_agrees = !(matching.is_empty() && left_out.is_empty());
+        let decides = |envelope: &StoredEnvelope| envelope.component == component;
+        let depositor_allowed = matching.iter().any(decides) || !left_out.iter().any(decides);
+        let matching = newest_of_each(matching.into_iter());
         let key = match &self.request.key_id {
             Some(id) => directory.key(party, id),
             None => directory.active_key(party, now),
@@ -86,9 +91,7 @@ impl Ask {
             requester_live: directory.is_live(party),
             component,
             package_exists: exists,
-            depositor_allowed: matching
-                .iter()
-                .all(|envelope| may_have_deposited(envelope, point, directory)),
+            depositor_allowed,
             registered: registered.cloned(),
             standing: registration.map_or(Standing::NotSecured, |r| {
                 stands(&point.registrations, r, now)
@@ -97,7 +100,7 @@ impl Ask {
             now,
             window_opens_at: window.opens_at,
             window_closes_at: window.closes_at,
-            serial_agrees: !matching.is_empty() || !exists,
+            serial_agrees: serial_agrees || !exists,
             registered_meter_agrees: meter.is_none_or(|m| *m == self.request.meter_serial),
             key_active: key.is_some_and(|key| key.active_at(now)),
             key_owner: key.map(|key| key.party.clone()),
@@ -125,6 +128,7 @@ impl Ask {
             key: key.cloned(),
             evidence: registration.map_or(Value::Null, evidence),
             candidates: matching,
+            left_out: left_out.into_iter().map(|envelope| envelope.id).collect(),
             facts,
         }
     }
@@ -235,32 +239,37 @@ pub(super) fn holder<'d>(
     directory.holder(registration.supplier?, Role::Supplier, at)
 }
 
-/// Who is registered at a supply point at an instant, if it takes part.
-pub(super) fn registered_at(
-    point: &SupplyPointFacts,
-    directory: &Directory,
-    at: Timestamp,
-) -> Option<PartyId> {
-    let registration = supplier_at(&point.registrations, at)?;
-    directory
-        .holder(registration.supplier?, Role::Supplier, at)
-        .cloned()
-}
-
-/// Whether the depositor was registered when it deposited, or lost this very handover, or was granted the keys.
-fn may_have_deposited(
+/// Whether the records of the time bear out the ground on which an envelope was admitted. A meter may hold what its
+/// supplier deposited, whatever has become of the registration since; so nothing that was recorded later counts.
+fn rightly_deposited(
     envelope: &StoredEnvelope,
     point: &SupplyPointFacts,
     directory: &Directory,
 ) -> bool {
     let depositor = &envelope.depositor;
-    let lost = point
-        .handovers
-        .iter()
-        .any(|h| Some(h.id) == envelope.handover && h.losing_party.as_ref() == Some(depositor));
-    let granted = point.grants.iter().any(|grant| grant.party == *depositor);
-    lost || granted
-        || registered_at(point, directory, envelope.deposited_at).as_ref() == Some(depositor)
+    match &envelope.ground {
+        Ground::Grant(id) => point
+            .grants
+            .iter()
+            .any(|grant| grant.id == *id && grant.party == *depositor),
+        Ground::Registration(name) => {
+            let Some(registration) = point.version(name) else {
+                return false;
+            };
+            let handover = point
+                .handovers
+                .iter()
+                .find(|h| Some(h.id) == envelope.handover);
+            let eve = handover.map(|h| h.supply_start_date.previous().effective_at());
+            let mut supplied = [Some(envelope.deposited_at), eve].into_iter().flatten();
+            supplied.any(|at| {
+                registration.in_force_at(at)
+                    && registration
+                        .supplier
+                        .is_some_and(|mpid| directory.had(depositor, mpid, Role::Supplier, at))
+            })
+        }
+    }
 }
 
 fn stands(all: &[Registration], registration: &Registration, now: Timestamp) -> Standing {

@@ -124,6 +124,13 @@ impl Directory {
             .map(|held| &held.party)
     }
 
+    /// Whether `party` had come to hold `mpid` in `role` by `at`. That it was ended since, and from when, is no matter.
+    pub fn had(&self, party: &PartyId, mpid: Mpid, role: Role, at: Timestamp) -> bool {
+        self.mpids.iter().any(|held| {
+            held.party == *party && held.mpid == mpid && held.role == role && held.from_at <= at
+        })
+    }
+
     /// The party's keys, oldest first.
     pub fn keys_of(&self, party: &PartyId) -> &[SealingKey] {
         self.sealing_keys.get(party).map_or(&[], Vec::as_slice)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Directory;
-use crate::handover::{GenerationStatus, Registration, State};
+use crate::handover::{GenerationStatus, Registration, RegistrationVersion, State};
 use crate::types::{
     Component, Digest, EnvelopeId, GrantId, HandoverId, KeyId, MeterSerial, Mpid, PartyId,
     RegistrationId, SupplyPoint, SupplyStartDate, Timestamp,
@@ -66,6 +66,8 @@ impl Head {
 pub struct SupplyPointFacts {
     /// The newest version of each registration.
     pub registrations: Vec<Registration>,
+    /// Versions before the newest that deposits rest on, or may come to rest on.
+    pub earlier: Vec<Registration>,
     /// Every change of supplier.
     pub handovers: Vec<Handover>,
     /// Every envelope, without its body.
@@ -74,6 +76,14 @@ pub struct SupplyPointFacts {
     pub grants: Vec<Grant>,
     /// The newest statement about the meter.
     pub meter: Option<Meter>,
+}
+
+impl SupplyPointFacts {
+    /// One version of a registration, newest or not, if a deposit rests on it.
+    pub fn version(&self, name: &RegistrationVersion) -> Option<&Registration> {
+        let mut known = self.registrations.iter().chain(&self.earlier);
+        known.find(|registration| registration.name() == *name)
+    }
 }
 
 /// One change of supplier at one supply point.
@@ -93,6 +103,8 @@ pub struct Handover {
     pub losing_party: Option<PartyId>,
     /// Its MPID.
     pub losing_mpid: Option<Mpid>,
+    /// The registration by which it supplies until then, as it was known when it became the losing one.
+    pub losing_registration: Option<RegistrationVersion>,
     /// Who supplies from then on, if it takes part.
     pub gaining_party: Option<PartyId>,
     /// Its MPID.
@@ -157,6 +169,16 @@ pub enum Origin {
     GainingRead,
 }
 
+/// The ground on which a deposit was admitted, as it was recorded then: what is recorded later does not touch it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// By this version of a registration the depositor supplied the point, or did until the switch of the handover.
+    Registration(RegistrationVersion),
+    /// The depositor had been granted the keys.
+    Grant(GrantId),
+}
+
 /// Which key of an envelope the service holds.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -196,6 +218,8 @@ pub struct StoredEnvelope {
     pub depositor: PartyId,
     /// When.
     pub deposited_at: Timestamp,
+    /// By what right.
+    pub ground: Ground,
     /// Why.
     pub origin: Origin,
     /// How sure it is who did.

@@ -13,8 +13,8 @@ mod sqlite;
 pub use changes::{Changes, EntryRow, NodeRow};
 pub use directory::{Directory, Party, PartyMpid, PartyStatus, SealingKey};
 pub use facts::{
-    Attribution, Facts, Grant, GrantedEnvelope, Handover, Head, Held, IdempotentAnswer, Meter,
-    Origin, ReadState, StoredEnvelope, SupplyPointFacts,
+    Attribution, Facts, Grant, GrantedEnvelope, Ground, Handover, Head, Held, IdempotentAnswer,
+    Meter, Origin, ReadState, StoredEnvelope, SupplyPointFacts,
 };
 pub use needs::Needs;
 pub use query::{EntryFilter, HandoverFilter, LogEntry, Page, Sealed, Side, StanzaAddress};

@@ -160,6 +160,7 @@ mod tests {
             effective_at: Timestamp::default(),
             losing_party: None,
             losing_mpid: None,
+            losing_registration: None,
             gaining_party: None,
             gaining_mpid: "GAIN".parse().unwrap(),
             state: State::Expected,

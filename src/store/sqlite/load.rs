@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row as _, SqlSafeStr};
 
 use super::super::{
-    Directory, Facts, IdempotentAnswer, Needs, Party, PartyMpid, PartyStatus, SealingKey,
+    Directory, Facts, Ground, IdempotentAnswer, Needs, Party, PartyMpid, PartyStatus, SealingKey,
     StoreError, SupplyPointFacts,
 };
 use super::log;
@@ -80,7 +80,39 @@ async fn supply_points(
         let known = point(&mut points, &meter.supply_point);
         known.meter = Some(meter);
     }
+    earlier(connection, &mut points).await?;
     facts.supply_points = points;
+    Ok(())
+}
+
+/// The versions of registrations that live envelopes were admitted by, or that a deposit for a handover would be. Most
+/// are the newest ones, which are here already.
+async fn earlier(
+    connection: &mut SqliteConnection,
+    points: &mut BTreeMap<SupplyPoint, SupplyPointFacts>,
+) -> Result<(), StoreError> {
+    let mut missing = BTreeSet::new();
+    for point in points.values() {
+        let live = point.envelopes.iter().filter(|e| e.status.is_live());
+        let admitted = live.filter_map(|envelope| match &envelope.ground {
+            Ground::Registration(version) => Some(version),
+            Ground::Grant(_) => None,
+        });
+        let losing = point.handovers.iter();
+        let losing = losing.filter_map(|handover| handover.losing_registration.as_ref());
+        let unknown = admitted
+            .chain(losing)
+            .filter(|version| point.version(version).is_none());
+        missing.extend(unknown.map(|version| (version.registration_id.clone(), version.version)));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for registration in bodies::<Registration>(connection, VERSIONS, &json(&missing)).await? {
+        point(points, &registration.supply_point)
+            .earlier
+            .push(registration);
+    }
     Ok(())
 }
 
@@ -296,6 +328,11 @@ const REGISTRATIONS: (&str, &str) = (
     "registration",
     "SELECT body FROM registration WHERE supply_point IN (SELECT value FROM json_each($1)) \
      ORDER BY supply_point, registration_id, version",
+);
+const VERSIONS: (&str, &str) = (
+    "registration",
+    "SELECT r.body FROM json_each($1) AS asked JOIN registration AS r \
+     ON r.registration_id = asked.value ->> 0 AND r.version = asked.value ->> 1",
 );
 const HANDOVERS: (&str, &str) = (
     "handover",

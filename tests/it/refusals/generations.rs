@@ -303,7 +303,7 @@ async fn confirmed_rotation(world: &mut World, who: &str, handover: HandoverId, 
 }
 
 /// The generations of credentials in a release, in their order, each of which the taker can open.
-fn generations(taker: &Supplier, reply: &Reply) -> Vec<u32> {
+pub(super) fn generations(taker: &Supplier, reply: &Reply) -> Vec<u32> {
     assert_eq!(reply.status, 200, "{reply:?}");
     let body: Value = reply.json();
     let bytes = BASE64_STANDARD

@@ -7,6 +7,7 @@ mod door;
 mod envelopes;
 mod forms;
 mod generations;
+mod grounds;
 mod idempotency;
 mod outsiders;
 mod quota;
