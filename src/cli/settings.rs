@@ -80,6 +80,8 @@ impl From<Hybrid> for PostQuantum {
 pub struct Connections {
     /// Connections at the same time.
     pub max_connections: usize,
+    /// Connections of one identity at the same time.
+    pub max_connections_per_party: usize,
     /// Seconds from which on a connection takes no new requests.
     pub max_age_seconds: u64,
     /// Seconds for the TLS handshake.
@@ -95,6 +97,7 @@ impl Default for Connections {
         let limits = Limits::default();
         Self {
             max_connections: limits.max_connections,
+            max_connections_per_party: limits.max_connections_per_party,
             max_age_seconds: limits.max_age.as_secs(),
             handshake_seconds: limits.handshake.as_secs(),
             header_seconds: limits.header.as_secs(),
@@ -108,6 +111,7 @@ impl Connections {
     pub fn to_limits(&self) -> Limits {
         Limits {
             max_connections: self.max_connections,
+            max_connections_per_party: self.max_connections_per_party,
             max_age: Duration::from_secs(self.max_age_seconds),
             handshake: Duration::from_secs(self.handshake_seconds),
             header: Duration::from_secs(self.header_seconds),

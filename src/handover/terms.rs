@@ -24,6 +24,8 @@ pub struct Terms {
     pub confirm_skew_seconds: u32,
     /// Refusals that a party may cause in a minute before it is answered 429: 1 to 10,000.
     pub refusals_per_minute: u32,
+    /// Look-ups a minute of supply points that a party neither supplies nor is about to: 1 to 10,000.
+    pub lookups_per_minute: u32,
     /// Whether a dispute about the closing read holds the credentials back.
     pub dispute_holds_credentials: bool,
 }
@@ -38,6 +40,7 @@ impl Default for Terms {
             feed_staleness_hours: 26,
             confirm_skew_seconds: 300,
             refusals_per_minute: 60,
+            lookups_per_minute: 60,
             dispute_holds_credentials: true,
         }
     }
@@ -59,6 +62,7 @@ impl Terms {
             ("feed_staleness_hours", self.feed_staleness_hours, 1, 168),
             ("confirm_skew_seconds", self.confirm_skew_seconds, 30, 900),
             ("refusals_per_minute", self.refusals_per_minute, 1, 10_000),
+            ("lookups_per_minute", self.lookups_per_minute, 1, 10_000),
         ];
         match bounds
             .into_iter()

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::{HeaderValue, StatusCode, header, request::Parts};
+use axum::http::{HeaderValue, header, request::Parts};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Doors;
-use super::problem::{Refusal, Refused, took_too_long};
+use super::ndjson::Desk;
+use super::problem::{Refusal, Refused, identified};
 use crate::service::{Caller, Failure};
 use crate::tls::Peer;
 use crate::types::Code;
@@ -21,6 +22,14 @@ pub(super) struct RequestId(pub(super) String);
 pub(super) struct Authenticated(pub(super) Caller);
 
 impl Authenticated {
+    /// The caller of a stream.
+    pub(super) fn at(self, doors: &Doors) -> Desk {
+        Desk {
+            escrow: doors.escrow.clone(),
+            caller: self.0,
+        }
+    }
+
     /// A failure of this request.
     pub(super) fn refuse(&self, failure: Failure) -> Refusal {
         Refusal {
@@ -89,10 +98,7 @@ pub(super) async fn trace(
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let began = std::time::Instant::now();
-    let mut response = next.run(request).await;
-    if response.status() == StatusCode::REQUEST_TIMEOUT {
-        response = took_too_long(id.clone());
-    }
+    let mut response = identified(next.run(request).await, &id);
     if let (Some(peer), Some(Refused(code))) = (&peer, response.extensions().get()) {
         doors.escrow.count_refusal(&peer.identity, *code);
     }

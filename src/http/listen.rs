@@ -3,9 +3,10 @@
 //! Every request carries `Arc<Peer>` and `ConnectInfo<SocketAddr>` in its extensions. Whoever answers a request asks
 //! `LiveTls::still_valid` first: a connection outlives certificates and revocation lists.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
-use crate::identity::IdentityError;
+use crate::identity::{Identity, IdentityError};
 use crate::tls::{LiveTls, Peer};
 
 /// What one connection, and all of them together, may take up.
@@ -34,6 +35,8 @@ use crate::tls::{LiveTls, Peer};
 pub struct Limits {
     /// Connections at a time, those in a handshake included; more wait in the kernel's queue. 10,000.
     pub max_connections: usize,
+    /// Connections at a time of one identity; more are closed once the handshake has told whose they are. 1,000.
+    pub max_connections_per_party: usize,
     /// From the TCP connection to the end of the TLS handshake. 5 seconds.
     pub handshake: Duration,
     /// From the handshake to the first request, from one HTTP/1.1 request to the next, and within a header. 10 seconds.
@@ -54,6 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_party: 1_000,
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             max_header_bytes: 16 << 10,
@@ -79,6 +83,7 @@ pub async fn serve(
         tls,
         app,
         limits: Arc::new(limits),
+        seats: Seats::default(),
         stop,
     };
     let tasks = TaskTracker::new();
@@ -142,13 +147,63 @@ async fn linger(mut tcp: TcpStream) {
     let _ = timeout(LINGER, drained).await;
 }
 
+/// Ends a connection that was never served as one that was: the client reads its end, and not a reset.
+async fn close(mut stream: TlsStream<TcpStream>) {
+    // However it ends, the connection does.
+    let _ = timeout(LINGER, stream.shutdown()).await;
+    let (tcp, _) = stream.into_inner();
+    linger(tcp).await;
+}
+
 /// What all connections share.
 #[derive(Clone)]
 struct Server {
     tls: Arc<LiveTls>,
     app: Router,
     limits: Arc<Limits>,
+    seats: Seats,
     stop: CancellationToken,
+}
+
+/// How many connections each identity has now.
+#[derive(Clone, Default)]
+struct Seats(Arc<Mutex<HashMap<Identity, usize>>>);
+
+/// One connection of an identity, until it is dropped.
+struct Seat {
+    seats: Seats,
+    identity: Identity,
+}
+
+impl Seats {
+    /// A seat for one more connection of `identity`, if it has fewer than `max`.
+    fn take(&self, identity: &Identity, max: usize) -> Option<Seat> {
+        let mut taken = self.taken();
+        let count = taken.get(identity).copied().unwrap_or_default();
+        (count < max).then(|| {
+            taken.insert(identity.clone(), count + 1);
+            Seat {
+                seats: self.clone(),
+                identity: identity.clone(),
+            }
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<Identity, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken();
+        match taken.get_mut(&self.identity) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                taken.remove(&self.identity);
+            }
+        }
+    }
 }
 
 impl Server {
@@ -162,6 +217,12 @@ impl Server {
             done = timeout(self.limits.handshake, self.handshake(tcp)) => {
                 done.map_err(|_| Ended::SlowHandshake)??
             }
+        };
+        let most = self.limits.max_connections_per_party;
+        let Some(_seat) = self.seats.take(&peer.identity, most) else {
+            metrics::counter!("cos_escrow_connections_refused_total").increment(1);
+            close(stream).await;
+            return Err(Ended::TooMany);
         };
         let peer = Arc::new(peer);
         tracing::debug!(%address, identity = %peer.identity, "connected");
@@ -302,6 +363,8 @@ impl Guard<'_> {
 enum Ended {
     #[error("no handshake in time")]
     SlowHandshake,
+    #[error("its identity has as many connections as it may")]
+    TooMany,
     #[error("no request in time")]
     NoRequest,
     #[error("requests still ran when the grace was over")]

@@ -8,47 +8,65 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
 
-use crate::service::Failure;
+use crate::service::{Caller, Escrow, Failure};
 use crate::types::Code;
 
 /// Answers each line of a body with one line: `{"line":n, …}` or `{"line":n,"code":…,"detail":…}`.
 ///
 /// One bad record never sinks the others; a line that is too long is one bad record, and is skipped to its end.
-pub(super) fn answer<F, A>(body: Body, handle: F) -> Response
+pub(super) fn answer<F, A>(body: Body, desk: Desk, handle: F) -> Response
 where
-    F: Fn(Bytes) -> A + Send + Sync + 'static,
+    F: Fn(Desk, Bytes) -> A + Send + Sync + 'static,
     A: Future<Output = Result<Value, Failure>> + Send,
 {
     let handle = std::sync::Arc::new(handle);
     let answers = lines(body).then(move |(number, line)| {
         let handle = std::sync::Arc::clone(&handle);
+        let desk = desk.clone();
         async move {
             let answer = match line {
-                Ok(line) => handle(line).await,
+                Ok(line) => handle(desk.clone(), line).await,
                 Err(failure) => Err(failure),
             };
-            Ok::<_, std::io::Error>(written(number, answer))
+            Ok::<_, std::io::Error>(desk.written(number, answer))
         }
     });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
     (headers, Body::from_stream(answers)).into_response()
 }
 
-/// An answer as a line.
-pub(super) fn written(number: u64, answer: Result<Value, Failure>) -> Bytes {
-    let mut line = match answer {
-        Ok(Value::Object(fields)) => Value::Object(fields),
-        Ok(other) => json!({ "answer": other }),
-        Err(Failure::Refused { code, detail }) => json!({ "code": code, "detail": detail }),
-        Err(Failure::Unavailable(error) | Failure::Broken(error)) => {
-            tracing::error!(error, "a record could not be handled");
-            json!({ "code": Code::Unavailable })
+/// Who brings a stream, and to which use cases.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) escrow: Escrow,
+    pub(super) caller: Caller,
+}
+
+impl Desk {
+    /// An answer as a line; counted if it is a refusal that no entry records, as the stream itself was not refused.
+    pub(super) fn written(&self, number: u64, answer: Result<Value, Failure>) -> Bytes {
+        if let Some(code) = answer.as_ref().err().and_then(Failure::unrecorded) {
+            self.escrow.count_refusal(&self.caller.identity, code);
         }
-    };
-    line["line"] = json!(number);
-    let mut bytes = line.to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes.into()
+        let mut line = match answer {
+            Ok(Value::Object(fields)) => Value::Object(fields),
+            Ok(other) => json!({ "answer": other }),
+            Err(Failure::Refused { code, detail, .. }) => json!({ "code": code, "detail": detail }),
+            Err(Failure::Unavailable(error) | Failure::Broken(error)) => {
+                let request_id = &self.caller.request_id;
+                tracing::error!(
+                    request.id = request_id,
+                    error,
+                    "a record could not be handled"
+                );
+                json!({ "code": Code::Unavailable })
+            }
+        };
+        line["line"] = json!(number);
+        let mut bytes = line.to_string().into_bytes();
+        bytes.push(b'\n');
+        bytes.into()
+    }
 }
 
 /// The lines of a body that are not empty, numbered from one as an editor numbers them.

@@ -28,7 +28,7 @@ pub(super) struct Problem {
     instance: String,
 }
 
-/// With which code an answer refuses: for whoever counts refusals.
+/// With which code an answer refuses without an entry that says so: for whoever counts such refusals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused(pub(super) Code);
 
@@ -48,8 +48,9 @@ impl IntoResponse for Refusal {
 impl Refusal {
     /// The document, with another status than the code's where HTTP has one for the occasion.
     fn answer(self, instead: Option<StatusCode>) -> Response {
+        let unrecorded = self.failure.unrecorded();
         let (status, code, detail) = match self.failure {
-            Failure::Refused { code, detail } => (status(code), code, detail),
+            Failure::Refused { code, detail, .. } => (status(code), code, detail),
             // Neither says why: the reason is in the log line with this request id.
             Failure::Unavailable(error) => {
                 tracing::error!(request.id = self.request_id, error, "unavailable");
@@ -85,7 +86,9 @@ impl Refusal {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
-        response.extensions_mut().insert(Refused(code));
+        if let Some(code) = unrecorded {
+            response.extensions_mut().insert(Refused(code));
+        }
         response
     }
 }
@@ -164,16 +167,34 @@ pub(super) async fn no_such_method(
     refusal.answer(Some(StatusCode::METHOD_NOT_ALLOWED))
 }
 
-/// Answers for a request that took too long: it may or may not have been done.
-pub(super) fn took_too_long(request_id: String) -> Response {
-    let refusal = Refusal {
-        failure: Failure::refused(Code::Unavailable),
-        request_id,
-    };
-    refusal.answer(Some(StatusCode::REQUEST_TIMEOUT))
+/// Puts the document in where a layer answered that knows nothing of the request.
+pub(super) fn identified(mut response: Response, request_id: &str) -> Response {
+    let request_id = request_id.to_owned();
+    if let Some(Panicked(message)) = response.extensions_mut().remove() {
+        let failure = Failure::Broken(format!("panicked: {message}"));
+        return Refusal {
+            failure,
+            request_id,
+        }
+        .into_response();
+    }
+    if response.status() == StatusCode::REQUEST_TIMEOUT {
+        // It may or may not have been done.
+        let failure = Failure::refused(Code::Unavailable);
+        return Refusal {
+            failure,
+            request_id,
+        }
+        .answer(Some(StatusCode::REQUEST_TIMEOUT));
+    }
+    response
 }
 
-/// Answers for a handler that panicked: one request ends, the service does not.
+/// What a handler panicked with.
+#[derive(Clone)]
+struct Panicked(String);
+
+/// Stands in for a handler that panicked: one request ends, the service does not. `identified` writes the document.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the layer hands the panic over"
@@ -184,9 +205,42 @@ pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
-    let refusal = Refusal {
-        failure: Failure::Broken(format!("panicked: {message}")),
-        request_id: String::new(),
-    };
-    refusal.into_response()
+    let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    response.extensions_mut().insert(Panicked(message));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::extract::Request;
+    use axum::middleware::{Next, from_fn};
+    use axum::routing::get;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn defect() {
+        panic!("the test wants a panic")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_the_id_of_its_request_and_without_its_message() {
+        let app: Router = Router::new()
+            .route("/", get(defect))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(|request: Request, next: Next| async move {
+                identified(next.run(request).await, "request-7")
+            }));
+        let answer = app.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["instance"], "request-7");
+        assert_eq!(problem["code"], "unavailable");
+        assert!(problem.get("detail").is_none());
+    }
 }

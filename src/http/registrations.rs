@@ -13,12 +13,12 @@ use serde_json::json;
 
 use super::Doors;
 use super::caller::Authenticated;
-use super::ndjson;
+use super::ndjson::{self, Desk};
 use super::problem::Refusal;
 use crate::handover::RegistrationEvent;
 use crate::identity::Kind;
 use crate::registry::{Format, Reader};
-use crate::service::{Caller, Failure, RecordResult};
+use crate::service::{Failure, RecordResult};
 
 pub(super) fn router() -> Router<Doors> {
     Router::new().route("/v1/registrations", post(record))
@@ -39,12 +39,12 @@ async fn record(
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("text/csv"));
     let format = if csv { Format::Snapshot } else { Format::Css };
-    let caller = caller.0;
+    let desk = caller.at(&doors);
     let answers = records(format, body)
         .chunks(RECORDS_AT_ONCE)
         .then(move |batch| {
-            let (doors, caller) = (doors.clone(), caller.clone());
-            async move { Ok::<_, std::io::Error>(recorded(&doors, caller, batch).await) }
+            let desk = desk.clone();
+            async move { Ok::<_, std::io::Error>(recorded(&desk, batch).await) }
         });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, Body::from_stream(answers)).into_response())
@@ -68,14 +68,17 @@ fn records(format: Format, body: Body) -> impl Stream<Item = Record> {
 }
 
 /// Records a batch and answers line by line.
-async fn recorded(doors: &Doors, caller: Caller, batch: Vec<Record>) -> Bytes {
+async fn recorded(desk: &Desk, batch: Vec<Record>) -> Bytes {
     let events: Vec<_> = batch
         .iter()
         .filter_map(|(_, record)| record.as_ref().ok().cloned())
         .collect();
     let results = match events.is_empty() {
         true => Ok(Vec::new()),
-        false => doors.escrow.record_registrations(caller, events).await,
+        false => {
+            let caller = desk.caller.clone();
+            desk.escrow.record_registrations(caller, events).await
+        }
     };
     let mut results = match results {
         Ok(results) => Ok(results.into_iter()),
@@ -93,7 +96,7 @@ async fn recorded(doors: &Doors, caller: Caller, batch: Vec<Record>) -> Bytes {
                 None => Err(Failure::Broken("a record without a result".to_owned())),
             },
         };
-        answers.extend_from_slice(&ndjson::written(number, answer));
+        answers.extend_from_slice(&desk.written(number, answer));
     }
     answers.into()
 }

@@ -13,7 +13,7 @@ use super::Doors;
 use super::caller::Authenticated;
 use super::document::{Asked, Document, Named, parse, parse_supply_point, required_idempotency};
 use super::handovers::{answered, released};
-use super::ndjson;
+use super::ndjson::{self, Desk};
 use super::problem::Refusal;
 use crate::identity::Kind;
 use crate::service::{LookupRequest, MeterStatement, ReleaseRequest, Repeat};
@@ -69,17 +69,15 @@ async fn look_up_many(
 ) -> Result<Response, Refusal> {
     let party = caller.0.require(Kind::Party);
     party.map_err(|failure| caller.refuse(failure))?;
-    Ok(ndjson::answer(body, move |line| {
-        let (doors, caller) = (doors.clone(), caller.0.clone());
-        async move {
-            let line: LookupLine = parse(&line)?;
-            let request = LookupRequest {
-                supply_point: parse_supply_point(&line.supply_point)?,
-                purpose: line.purpose,
-            };
-            let answer = doors.escrow.look_up(caller, request).await?;
-            Ok(answered(answer).0)
-        }
+    let desk = caller.at(&doors);
+    Ok(ndjson::answer(body, desk, |desk: Desk, line| async move {
+        let line: LookupLine = parse(&line)?;
+        let request = LookupRequest {
+            supply_point: parse_supply_point(&line.supply_point)?,
+            purpose: line.purpose,
+        };
+        let answer = desk.escrow.look_up(desk.caller, request).await?;
+        Ok(answered(answer).0)
     }))
 }
 
@@ -119,18 +117,16 @@ async fn put_meters(
 ) -> Result<Response, Refusal> {
     let party = caller.0.require(Kind::Party);
     party.map_err(|failure| caller.refuse(failure))?;
-    Ok(ndjson::answer(body, move |line| {
-        let (doors, caller) = (doors.clone(), caller.0.clone());
-        async move {
-            let line: MeterLine = parse(&line)?;
-            let supply_point = parse_supply_point(&line.supply_point)?;
-            let statement = Value::Object(line.statement).to_string();
-            let answer = doors
-                .escrow
-                .put_meter(caller, supply_point, parse(statement.as_bytes())?)
-                .await?;
-            Ok(answered(answer).0)
-        }
+    let desk = caller.at(&doors);
+    Ok(ndjson::answer(body, desk, |desk: Desk, line| async move {
+        let line: MeterLine = parse(&line)?;
+        let supply_point = parse_supply_point(&line.supply_point)?;
+        let statement = Value::Object(line.statement).to_string();
+        let answer = desk
+            .escrow
+            .put_meter(desk.caller, supply_point, parse(statement.as_bytes())?)
+            .await?;
+        Ok(answered(answer).0)
     }))
 }
 

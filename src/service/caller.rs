@@ -64,6 +64,8 @@ pub enum Failure {
         code: Code,
         /// What exactly, if that helps and discloses nothing.
         detail: Option<String>,
+        /// Whether an entry of its own records it; if not, it is counted.
+        recorded: bool,
     },
     /// The store or a key cannot be reached now; nothing was changed, or what was changed can be asked for again.
     #[error("unavailable: {0}")]
@@ -76,7 +78,20 @@ pub enum Failure {
 impl Failure {
     /// A refusal without more words than its code has.
     pub fn refused(code: Code) -> Self {
-        Self::Refused { code, detail: None }
+        Self::Refused {
+            code,
+            detail: None,
+            recorded: false,
+        }
+    }
+
+    /// A refusal that an entry records.
+    pub(super) fn recorded(code: Code) -> Self {
+        Self::Refused {
+            code,
+            detail: None,
+            recorded: true,
+        }
     }
 
     /// A refusal that says what exactly is wrong.
@@ -84,6 +99,28 @@ impl Failure {
         Self::Refused {
             code,
             detail: Some(detail.into()),
+            recorded: false,
+        }
+    }
+
+    /// The code, if it refuses for what the requester did.
+    pub(super) fn blames(&self) -> Option<Code> {
+        match self {
+            Self::Refused {
+                code: Code::ClockBack | Code::Fenced | Code::Unavailable,
+                ..
+            }
+            | Self::Unavailable(_)
+            | Self::Broken(_) => None,
+            Self::Refused { code, .. } => Some(*code),
+        }
+    }
+
+    /// The code, if the requester is to blame and no entry says so: such refusals are counted.
+    pub fn unrecorded(&self) -> Option<Code> {
+        match self {
+            Self::Refused { recorded: true, .. } => None,
+            _ => self.blames(),
         }
     }
 }

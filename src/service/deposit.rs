@@ -54,31 +54,19 @@ impl Escrow {
         idempotency: Idempotency,
         request: DepositRequest,
     ) -> Result<Answer, Failure> {
-        if self.is_remembered(&caller, &idempotency).await? {
-            return self.submit(caller, Some(idempotency), Remembered).await;
-        }
-        let command = self.prepared_deposit(&caller, request).await?;
-        self.submit_within_quota(caller, Some(idempotency), command)
-            .await
+        let party = caller.party()?.clone();
+        let deposited = async {
+            if self.is_remembered(&caller, &idempotency).await? {
+                return self.submit(caller, Some(idempotency), Remembered).await;
+            }
+            let command = self.prepared_deposit(&party, request).await?;
+            self.submit(caller, Some(idempotency), command).await
+        };
+        self.limited(&party, deposited).await
     }
 
-    /// Verifies and opens what is deposited, outside the transaction. What fails here counts towards the quota.
+    /// Verifies and opens what is deposited, outside the transaction.
     pub(super) async fn prepared_deposit(
-        &self,
-        caller: &Caller,
-        request: DepositRequest,
-    ) -> Result<Deposit, Failure> {
-        let party = caller.party()?;
-        let now = self.shared.clock.now();
-        self.within_quota(party, now)?;
-        let prepared = self.prepare_deposit(party, request).await;
-        if let Err(failure) = &prepared {
-            self.shared.quota.charge(party, failure, now);
-        }
-        prepared
-    }
-
-    async fn prepare_deposit(
         &self,
         party: &PartyId,
         request: DepositRequest,
@@ -414,7 +402,7 @@ impl Deposit {
         );
         // An outsider learns nothing: a handover that it has no part in is not found, and without one the answer is
         // the same whoever supplies.
-        Verdict::Refused(Failure::refused(code))
+        Verdict::Refused(Failure::recorded(code))
     }
 }
 

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger, open_disclosures};
-use super::quota::Summary;
+use super::quota::{Finished, Summary};
 use super::sequencer::{Command, Verdict};
-use super::{Caller, Escrow, Failure, Shared};
+use super::{Caller, Escrow, Failure, Idempotency, Repeat, Shared};
 use crate::identity::{Identity, Kind};
 use crate::store::{EntryFilter, LogEntry, Needs, Page};
 use crate::tlog::{OpenEntry, ProofPlan, TileKind, TilePath, encode_entries};
@@ -134,18 +134,20 @@ impl Escrow {
     /// Writes the refusals that were only counted, for minutes that are over.
     pub async fn write_summaries(&self) -> Result<(), Failure> {
         let now = self.shared.clock.now();
-        let finished = self.shared.quota.take_finished(now);
-        if finished.is_empty() {
+        let quota = &self.shared.quota;
+        let Some(Finished { key, summaries }) = quota.finished(now, &*self.shared.random) else {
             return Ok(());
-        }
-        let command = Summaries {
-            finished: finished.clone(),
         };
-        let written = self.submit(Caller::service(), None, command).await;
-        if written.is_err() {
-            self.shared.quota.put_back(finished, now);
-        }
-        written.map(drop)
+        let idempotency = Idempotency {
+            request: Digest::of(key.as_bytes()),
+            key,
+            repeat: Repeat::Answer,
+        };
+        let command = Summaries { summaries };
+        self.submit(Caller::service(), Some(idempotency), command)
+            .await?;
+        quota.written(now);
+        Ok(())
     }
 
     /// Makes the first entry of an empty log.
@@ -333,7 +335,7 @@ impl Command for Opened {
 }
 
 struct Summaries {
-    finished: Vec<Summary>,
+    summaries: Vec<Summary>,
 }
 
 impl Command for Summaries {
@@ -341,7 +343,7 @@ impl Command for Summaries {
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut last = None;
-        for summary in &self.finished {
+        for summary in &self.summaries {
             last = Some(
                 ledger.append(
                     Act::of("refusals.summary", caller)

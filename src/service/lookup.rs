@@ -1,12 +1,14 @@
 //! Is this supply point smart, which meter is it, who manages its head end? Each asker gets what it may know.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
 use super::release_facts::serial_of;
 use super::sequencer::{Answer, Command, Verdict};
-use super::{Caller, Escrow, Failure};
+use super::{Caller, Escrow, Failure, Shared};
 use crate::handover::Status;
 use crate::policy::LookupFacts;
 use crate::store::Needs;
@@ -27,7 +29,7 @@ pub struct LookupRequest {
 impl Escrow {
     /// Answers a question about a supply point; the question is an entry.
     pub async fn look_up(&self, caller: Caller, request: LookupRequest) -> Result<Answer, Failure> {
-        caller.party()?;
+        let party = caller.party()?.clone();
         let stated = request.purpose.as_deref().unwrap_or_default();
         if stated.len() > MAX_PURPOSE {
             return Err(Failure::because(
@@ -35,13 +37,20 @@ impl Escrow {
                 "`purpose` has at most 200 bytes",
             ));
         }
-        self.submit_within_quota(caller, None, LookUp { request })
+        let command = LookUp {
+            request,
+            shared: Arc::clone(&self.shared),
+        };
+        self.limited(&party, self.submit(caller, None, command))
             .await
     }
 }
 
 struct LookUp {
     request: LookupRequest,
+    /// For how often the party has looked up what is not its own. Only here it is known whether this is; what is
+    /// decided twice, as its batch failed, counts twice.
+    shared: Arc<Shared>,
 }
 
 impl Command for LookUp {
@@ -55,6 +64,14 @@ impl Command for LookUp {
         let party = &caller.identity.id;
         let facts = self.facts(caller, ledger);
         let decision = ledger.rules.policy.decide_lookup(&facts);
+        let own = facts.registered || facts.gaining;
+        if !own && decision.refusal.is_none() {
+            let limit = ledger.rules.terms.lookups_per_minute;
+            let now = self.shared.clock.now();
+            if !self.shared.quota.look_up(party.as_str(), limit, now) {
+                return Verdict::Refused(Failure::refused(Code::RateLimited));
+            }
+        }
         let act = Act::of(
             match decision.refusal {
                 None => "supply_point.looked_up",
@@ -68,7 +85,7 @@ impl Command for LookUp {
         .hides("purpose", json!(self.request.purpose));
         if let Some(code) = decision.refusal {
             ledger.append(act.refused(code));
-            return Verdict::Refused(Failure::refused(code));
+            return Verdict::Refused(Failure::recorded(code));
         }
         let entry = ledger.append(act);
         let point = ledger.point(&self.request.supply_point);
@@ -85,7 +102,7 @@ impl Command for LookUp {
             answer["class"] = json!(meter.class);
             answer["effective_from"] = json!(meter.effective_from);
         }
-        if facts.registered || facts.gaining {
+        if own {
             answer["serial"] = match &point.meter {
                 Some(meter) => json!(meter.serial),
                 None => json!(serial_of(point)),

@@ -31,23 +31,27 @@ impl Escrow {
         handover: HandoverId,
         read: DepositRequest,
     ) -> Result<Answer, Failure> {
-        if self.is_remembered(&caller, &idempotency).await? {
-            return self.submit(caller, Some(idempotency), Remembered).await;
-        }
-        let deposit = self.prepared_deposit(&caller, read).await?;
-        if !deposit.is_one_read() {
-            return Err(Failure::because(
-                Code::EnvelopeMismatch,
-                "a dispute brings a closing read with its commitment, and nothing else",
-            ));
-        }
-        let settle = SettleRead {
-            supply_point: deposit.supply_point.clone(),
-            handover,
-            word: Word::Dispute,
+        let party = caller.party()?.clone();
+        let disputed = async {
+            if self.is_remembered(&caller, &idempotency).await? {
+                return self.submit(caller, Some(idempotency), Remembered).await;
+            }
+            let deposit = self.prepared_deposit(&party, read).await?;
+            if !deposit.is_one_read() {
+                return Err(Failure::because(
+                    Code::EnvelopeMismatch,
+                    "a dispute brings a closing read with its commitment, and nothing else",
+                ));
+            }
+            let settle = SettleRead {
+                supply_point: deposit.supply_point.clone(),
+                handover,
+                word: Word::Dispute,
+            };
+            let command = Dispute { deposit, settle };
+            self.submit(caller, Some(idempotency), command).await
         };
-        self.submit_within_quota(caller, Some(idempotency), Dispute { deposit, settle })
-            .await
+        self.limited(&party, disputed).await
     }
 
     async fn settle_read(

@@ -76,14 +76,12 @@ impl Escrow {
         handover: HandoverId,
     ) -> Result<Released, Failure> {
         let party = caller.party()?.clone();
-        let now = self.shared.clock.now();
-        self.within_quota(&party, now)?;
-        self.shared.decoy()?;
-        let Err(failure) = self.submit(caller, None, NothingThere { handover }).await else {
-            return Err(Failure::Broken("a refusal that was none".to_owned()));
+        let refused = async {
+            self.shared.decoy()?;
+            self.submit(caller, None, NothingThere { handover }).await?;
+            Err(Failure::Broken("a refusal that was none".to_owned()))
         };
-        self.shared.quota.charge(&party, &failure, now);
-        Err(failure)
+        self.limited(&party, refused).await
     }
 
     /// Gives a registered supplier the keys of its own meter back.
@@ -109,8 +107,17 @@ impl Escrow {
         ask: Ask,
     ) -> Result<Released, Failure> {
         let party = caller.party()?.clone();
-        let now = self.shared.clock.now();
-        self.within_quota(&party, now)?;
+        let handed_out = self.hand_out(caller, &party, idempotency, ask);
+        self.limited(&party, handed_out).await
+    }
+
+    async fn hand_out(
+        &self,
+        caller: Caller,
+        party: &PartyId,
+        idempotency: Idempotency,
+        ask: Ask,
+    ) -> Result<Released, Failure> {
         for _ in 0..MAX_ATTEMPTS {
             let facts = self
                 .shared
@@ -118,7 +125,7 @@ impl Escrow {
                     needs.supply_points.insert(ask.supply_point.clone());
                 })
                 .await?;
-            let prepared = self.shared.prepare(&party, &ask, &facts).await?;
+            let prepared = self.shared.prepare(party, &ask, &facts).await?;
             let release = prepared.as_ref().map(|prepared| prepared.release.clone());
             let settled = self
                 .sequencer
@@ -130,10 +137,10 @@ impl Escrow {
                         prepared,
                     }),
                 })
-                .await;
+                .await?;
             match settled {
-                Ok(Settled::Stale) => {}
-                Ok(Settled::Answer(answer)) => {
+                Settled::Stale => {}
+                Settled::Answer(answer) => {
                     let (Some(release), Some(receipt)) = (release, answer.receipt) else {
                         return Err(Failure::Broken("a release without its bytes".to_owned()));
                     };
@@ -142,10 +149,6 @@ impl Escrow {
                         release,
                         receipt,
                     });
-                }
-                Err(failure) => {
-                    self.shared.quota.charge(&party, &failure, now);
-                    return Err(failure);
                 }
             }
         }
@@ -319,7 +322,7 @@ impl Command for NothingThere {
                 .shows("policy", ledger.rules.policy.digest().to_string())
                 .hides("handover", self.handover.to_string()),
         );
-        Verdict::Refused(Failure::refused(Code::NotFound))
+        Verdict::Refused(Failure::recorded(Code::NotFound))
     }
 }
 
@@ -430,7 +433,7 @@ impl Hand {
                 .hides("handover", json!(self.ask.handover))
                 .hides("meter", self.ask.request.meter_serial.normalised()),
         );
-        Verdict::Refused(Failure::refused(if involved {
+        Verdict::Refused(Failure::recorded(if involved {
             code
         } else {
             Code::NotFound
