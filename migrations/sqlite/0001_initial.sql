@@ -47,6 +47,8 @@ CREATE TABLE registration (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX registration_by_id ON registration (registration_id, version);
+-- Lists the registrations of a supply point without their versions.
+CREATE INDEX registration_first ON registration (supply_point, registration_id) WHERE version = 1;
 
 CREATE TABLE registration_event (
     source   TEXT NOT NULL,
@@ -75,6 +77,7 @@ CREATE TABLE handover (
     gaining_party   TEXT,
     state           TEXT NOT NULL,
     effective_at    INTEGER NOT NULL,
+    erased_after    INTEGER,
     version         INTEGER NOT NULL,
     body            TEXT NOT NULL,
     UNIQUE (supply_point, registration_id)
@@ -82,7 +85,7 @@ CREATE TABLE handover (
 
 CREATE INDEX handover_losing ON handover (losing_party, state, handover_id);
 CREATE INDEX handover_gaining ON handover (gaining_party, state, handover_id);
-CREATE INDEX handover_confirmed ON handover (effective_at) WHERE state = 'confirmed';
+CREATE INDEX handover_confirmed ON handover (erased_after) WHERE state = 'confirmed';
 CREATE INDEX handover_expected ON handover (effective_at) WHERE state = 'expected';
 
 CREATE TABLE envelope (
@@ -101,6 +104,7 @@ CREATE TABLE envelope (
 ) STRICT;
 
 CREATE INDEX envelope_by_supply_point ON envelope (supply_point, component, generation);
+CREATE INDEX envelope_kept ON envelope (supply_point, component, generation) WHERE status <> 'erased';
 CREATE INDEX envelope_by_epoch ON envelope (epoch) WHERE wrapped_dek IS NOT NULL;
 
 -- A stanza that the depositor made for the gainer, or that the service made for a grant; encrypted under the record.
@@ -128,14 +132,15 @@ CREATE TABLE release_grant (
 
 CREATE INDEX release_grant_by_supply_point ON release_grant (supply_point);
 
+-- `identity` is the whole name: a party and an operator may have the same id.
 CREATE TABLE idempotency (
-    party_id       TEXT NOT NULL,
+    identity       TEXT NOT NULL,
     key            TEXT NOT NULL,
     request_digest BLOB NOT NULL,
     created_at     INTEGER NOT NULL,
     entry          INTEGER NOT NULL,
     answer         TEXT NOT NULL,
-    PRIMARY KEY (party_id, key)
+    PRIMARY KEY (identity, key)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotency_by_age ON idempotency (created_at);

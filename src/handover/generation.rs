@@ -74,9 +74,9 @@ pub struct Admission {
 
 /// Admits a generation. It retires nothing: only a confirmation proves what a meter no longer holds.
 ///
-/// What the losing supplier says it left in a meter that has since been taken over is retired at once.
-pub fn admit(kept: &[Kept], why: Why) -> Admission {
-    let newest = kept.iter().map(|k| k.number).max().unwrap_or_default();
+/// `newest` is the number of the generation before it, which may be erased by now. What the losing supplier says it left
+/// in a meter that has since been taken over is retired at once.
+pub fn admit(kept: &[Kept], newest: u32, why: Why) -> Admission {
     let taken_over = kept
         .iter()
         .any(|k| k.why == Why::WriteAhead && k.status == GenerationStatus::Current);
@@ -144,17 +144,19 @@ mod tests {
 
     #[test]
     fn a_write_ahead_enters_as_prepared() {
-        let admission = admit(&kept(&[(Current, LEFT)]), AHEAD);
+        let admission = admit(&kept(&[(Current, LEFT)]), 1, AHEAD);
         assert_eq!((admission.number, admission.status), (2, Prepared));
+        let after_erased_ones = admit(&kept(&[(Current, LEFT)]), 7, AHEAD);
+        assert_eq!(after_erased_ones.number, 8);
     }
 
     #[test]
     fn a_late_word_of_the_loser_is_retired_once_the_meter_was_taken_over() {
         let before = kept(&[(Current, LEFT), (Prepared, AHEAD)]);
-        assert_eq!(admit(&before, LEFT).status, Current);
+        assert_eq!(admit(&before, 2, LEFT).status, Current);
         let after = kept(&[(Retired, LEFT), (Current, AHEAD)]);
-        assert_eq!(admit(&after, LEFT).status, Retired);
-        assert_eq!(admit(&after, Why::InMeter).status, Current);
+        assert_eq!(admit(&after, 2, LEFT).status, Retired);
+        assert_eq!(admit(&after, 2, Why::InMeter).status, Current);
     }
 
     #[test]

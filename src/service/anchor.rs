@@ -53,6 +53,16 @@ impl Anchor {
         Ok((anchor, promise))
     }
 
+    /// An anchor to which nothing can be written.
+    #[cfg(test)]
+    pub(super) async fn read_only(path: &Path) -> Self {
+        Self {
+            file: File::open(path).await.expect("it is there"),
+            path: path.to_owned(),
+            slot: 0,
+        }
+    }
+
     /// Records a new head, durably.
     pub(super) async fn advance(&mut self, head: TreeHead) -> Result<(), Failure> {
         self.write(head).await.map_err(|error| {

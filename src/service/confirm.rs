@@ -1,6 +1,6 @@
 //! How a handover ends: the gaining supplier confirms, or says that the credentials do not open the meter.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
@@ -8,7 +8,7 @@ use super::{Caller, Escrow, Failure};
 use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
-use crate::handover::{Event, Kept};
+use crate::handover::{Event, Kept, State};
 use crate::store::{Handover, Needs, StoredEnvelope, SupplyPointFacts};
 use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
 
@@ -130,6 +130,12 @@ impl Command for Confirm {
             Ok(handover) => handover,
             Err(refusal) => return refusal,
         };
+        if let Some(entry) = self.said_before(&handover) {
+            return Verdict::Done {
+                answer: self.answer(&handover),
+                entry: Some(entry),
+            };
+        }
         let state = match crate::handover::next(handover.state, Event::Confirmed) {
             Ok(state) => state,
             Err(code) => return Verdict::Refused(Failure::refused(code)),
@@ -155,19 +161,24 @@ impl Command for Confirm {
                 .hides("generation", json!(generation))
                 .hides("retired", changed.len()),
         );
-        let answer = json!({
-            "handover": handover.id,
-            "state": state.as_str(),
-            "outcome": outcome.as_str(),
-            "current_generation": generation,
-            "erased_after": ledger.now.after(ledger.rules.terms.grace()),
-        });
-        ledger.put_handover(Handover {
+        // What another generation retires has its whole grace; saying the same again, or something else about the
+        // same generation, prolongs nothing.
+        let retires = generation.is_some() && generation != handover.confirmed_generation;
+        let erased_after = match handover.erased_after {
+            Some(fixed) if !retires => fixed,
+            _ => ledger.now.after(ledger.rules.terms.grace()),
+        };
+        let handover = Handover {
             state,
             confirmed_at: Some(ledger.now),
             outcome: Some(outcome.as_str().to_owned()),
+            confirmed_generation: generation.or(handover.confirmed_generation),
+            confirmed_entry: Some(entry),
+            erased_after: Some(erased_after),
             ..handover
-        });
+        };
+        let answer = self.answer(&handover);
+        ledger.put_handover(handover);
         Verdict::Done {
             answer,
             entry: Some(entry),
@@ -176,6 +187,29 @@ impl Command for Confirm {
 }
 
 impl Confirm {
+    /// The entry of the same confirmation, if nothing else was said since.
+    fn said_before(&self, handover: &Handover) -> Option<u64> {
+        let Confirmation {
+            outcome,
+            generation,
+            ..
+        } = self.confirmation;
+        let same = matches!(handover.state, State::Confirmed | State::Closed)
+            && handover.outcome.as_deref() == Some(outcome.as_str())
+            && (generation.is_none() || generation == handover.confirmed_generation);
+        handover.confirmed_entry.filter(|_| same)
+    }
+
+    fn answer(&self, handover: &Handover) -> Value {
+        json!({
+            "handover": handover.id,
+            "state": handover.state.as_str(),
+            "outcome": handover.outcome,
+            "current_generation": self.confirmation.generation,
+            "erased_after": handover.erased_after,
+        })
+    }
+
     /// Makes the confirmed generation current and retires those before it; none if it is not the caller's to confirm.
     fn retire(
         &self,

@@ -422,10 +422,11 @@ fn store(
         (Some(_), Component::Read) if gaining => Origin::GainingRead,
         (Some(_), _) => Origin::Losing,
     };
-    let known = ledger
-        .point(&header.supply_point)
-        .generations(header.component);
-    let Admission { number, status } = crate::handover::admit(&known, origin.why());
+    let point = ledger.point(&header.supply_point);
+    let known = point.generations(header.component);
+    let newest = point.numbered.get(&header.component).copied();
+    let Admission { number, status } =
+        crate::handover::admit(&known, newest.unwrap_or_default(), origin.why());
     let epoch = ledger.custody.current_epoch();
     let bytes = prepared.body.encode();
     let envelope = StoredEnvelope {

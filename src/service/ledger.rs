@@ -1,6 +1,6 @@
 //! What one batch sees and does: facts, changes and new entries of the log, inside one transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::store::{
     SupplyPointFacts,
 };
 use crate::tlog::{Draft, Frontier, Hash, NodeId, TreeHead, leaf_hash};
-use crate::types::{Code, PartyId, Random, SupplyPoint, Timestamp};
+use crate::types::{Code, Random, SupplyPoint, Timestamp};
 
 /// The batch's view of the world. What one request changes, the next one sees.
 pub(super) struct Ledger<'a> {
@@ -84,6 +84,7 @@ impl<'a> Ledger<'a> {
             earlier: Vec::new(),
             handovers: Vec::new(),
             envelopes: Vec::new(),
+            numbered: BTreeMap::new(),
             grants: Vec::new(),
             meter: None,
         };
@@ -119,9 +120,11 @@ impl<'a> Ledger<'a> {
         body: Vec<u8>,
     ) {
         self.facts.known_envelopes.insert(envelope.id);
-        self.point_mut(&envelope.supply_point)
-            .envelopes
-            .push(envelope.clone());
+        let point = self.point_mut(&envelope.supply_point);
+        point
+            .numbered
+            .insert(envelope.component, envelope.generation);
+        point.envelopes.push(envelope.clone());
         self.changes.envelopes.push((envelope, wrapped_dek, body));
     }
 
@@ -151,13 +154,12 @@ impl<'a> Ledger<'a> {
     }
 
     /// The answer given before under this idempotency key.
-    pub(super) fn answered(&self, party: &PartyId, key: &str) -> Option<&IdempotentAnswer> {
-        self.facts.idempotency.get(&(party.clone(), key.to_owned()))
+    pub(super) fn answered(&self, key: &(String, String)) -> Option<&IdempotentAnswer> {
+        self.facts.idempotency.get(key)
     }
 
     /// Remembers an answer under its idempotency key.
-    pub(super) fn remember(&mut self, party: PartyId, key: String, answer: IdempotentAnswer) {
-        let key = (party, key);
+    pub(super) fn remember(&mut self, key: (String, String), answer: IdempotentAnswer) {
         self.facts.idempotency.insert(key.clone(), answer.clone());
         self.changes.idempotency.push((key, answer));
     }

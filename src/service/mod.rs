@@ -194,7 +194,7 @@ impl Escrow {
         caller: &Caller,
         idempotency: &Idempotency,
     ) -> Result<bool, Failure> {
-        let key = (caller.identity.id.clone(), idempotency.key.clone());
+        let key = idempotency.of(&caller.identity);
         let wanted = key.clone();
         let facts = self
             .shared

@@ -26,8 +26,11 @@ impl Escrow {
                     supply_point: handover.supply_point,
                     handover: handover.id,
                 };
-                self.submit(Caller::service(), None, command).await?;
-                marked += 1;
+                let id = handover.id;
+                match self.submit(Caller::service(), None, command).await {
+                    Ok(_) => marked += 1,
+                    Err(error) => tracing::error!(handover = %id, %error, "not marked as late"),
+                }
             }
         }
         Ok(marked)

@@ -130,8 +130,8 @@ impl Escrow {
     }
 }
 
-struct AddParty {
-    party: NewParty,
+pub(super) struct AddParty {
+    pub(super) party: NewParty,
 }
 
 impl Command for AddParty {

@@ -228,6 +228,9 @@ fn opened(id: HandoverId, registration: &Registration, ledger: &Ledger<'_>) -> O
         released_at: None,
         confirmed_at: None,
         outcome: None,
+        confirmed_generation: None,
+        confirmed_entry: None,
+        erased_after: None,
         read: ReadState::Open,
         erroneous_return: registration.erroneous_return,
     };

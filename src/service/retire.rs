@@ -1,39 +1,49 @@
 //! What the losing supplier knew is destroyed once the grace period after a confirmation is over.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure};
 use crate::handover::{Event, GenerationStatus, State};
-use crate::store::{Handover, Needs, StoredEnvelope};
+use crate::store::{Handover, Needs, Page, StoredEnvelope};
 use crate::types::{HandoverId, SupplyPoint};
 
 impl Escrow {
-    /// Closes confirmed handovers whose grace is over, and erases the generations that they retired. Returns how many.
+    /// Closes all confirmed handovers whose grace is over, and erases the generations that they retired. Returns how
+    /// many; one that cannot be closed is logged and tried again in the next round, and holds up no other.
     pub async fn close_confirmed(&self) -> Result<usize, Failure> {
-        let grace = self.terms().grace();
         let now = self.shared.clock.now();
-        let due = self
-            .shared
-            .store
-            .confirmed_handovers(CLOSED_AT_ONCE)
-            .await?;
+        let mut page = Page {
+            after: None,
+            limit: CLOSED_AT_ONCE,
+        };
         let mut closed = 0;
-        for handover in due {
-            let over = handover
-                .confirmed_at
-                .is_some_and(|confirmed_at| confirmed_at.after(grace) <= now);
-            if over {
-                let command = Close {
-                    supply_point: handover.supply_point,
-                    handover: handover.id,
-                };
-                self.submit(Caller::service(), None, command).await?;
-                closed += 1;
+        loop {
+            let due = self.shared.store.past_grace(now, &page).await?;
+            let Some((ended, last, _)) = due.last() else {
+                return Ok(closed);
+            };
+            page.after = Some((*ended, *last));
+            // Together, so that they share commits.
+            let closing = due
+                .into_iter()
+                .map(|(_, handover, supply_point)| async move {
+                    let command = Close {
+                        supply_point,
+                        handover,
+                    };
+                    let result = self.submit(Caller::service(), None, command).await;
+                    (handover, result)
+                });
+            for (handover, result) in join_all(closing).await {
+                match result {
+                    Ok(_) => closed += 1,
+                    Err(error) => tracing::error!(%handover, %error, "a handover was not closed"),
+                }
             }
         }
-        Ok(closed)
     }
 }
 
@@ -57,15 +67,14 @@ impl Command for Close {
             return nothing;
         };
         let (handover, envelopes) = (handover.clone(), point.envelopes.clone());
-        let grace = ledger.rules.terms.grace();
         // What another confirmation retired at this supply point has a grace of its own.
         let mut confirmed = point
             .handovers
             .iter()
             .filter(|h| h.state == State::Confirmed);
         let over = confirmed.all(|h| {
-            h.confirmed_at
-                .is_some_and(|confirmed_at| confirmed_at.after(grace) <= ledger.now)
+            h.erased_after
+                .is_some_and(|erased_after| erased_after <= ledger.now)
         });
         let Ok(state) = crate::handover::next(handover.state, Event::GraceOver) else {
             return nothing;
@@ -107,5 +116,5 @@ impl Command for Close {
 
 /// How many envelopes are erased, and named, in one entry.
 const ERASED_AT_ONCE: usize = 500;
-/// How many handovers one round looks at.
+/// How many handovers are read, and closed together.
 const CLOSED_AT_ONCE: u32 = 500;

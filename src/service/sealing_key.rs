@@ -174,6 +174,9 @@ impl Escrow {
         if statement.not_after <= self.shared.clock.now() {
             return invalid("the statement is not valid any more");
         }
+        if statement.not_after > self.shared.clock.now().after(LONGEST_VALIDITY) {
+            return invalid("the statement is valid for more than 800 days from now");
+        }
         Ok(statement)
     }
 
@@ -345,5 +348,7 @@ fn put_key(ledger: &mut Ledger<'_>, key: SealingKey) {
 
 /// The name under which the escrow's own keys are listed.
 const ESCROW: &str = "escrow";
+/// From now to the end of a statement: a key that nobody looks after is not sealed to for ever.
+const LONGEST_VALIDITY: std::time::Duration = std::time::Duration::from_secs(800 * 86_400);
 /// How long a challenge may take to answer.
 const CHALLENGE_TTL: std::time::Duration = std::time::Duration::from_secs(600);

@@ -13,6 +13,7 @@ use super::anchor::Anchor;
 use super::ledger::{Growth, Ledger};
 use super::receipt::Receipt;
 use super::{Caller, Escrow, Failure, Shared};
+use crate::identity::Identity;
 use crate::store::{Changes, Head, IdempotentAnswer, Needs, StoreError};
 use crate::tlog::{self, Checkpoint, Note, ProofPlan};
 use crate::types::{Code, Digest};
@@ -63,12 +64,19 @@ pub(super) struct Submission {
 /// The key that the client chose for its request, and what the request was.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
-    /// 1 to 128 printable characters, unique within the party.
+    /// 1 to 128 printable characters, unique within the identity.
     pub key: String,
     /// Digest of the request's content.
     pub request: Digest,
     /// Whether a repetition is answered from memory, or decided again (releases are).
     pub repeat: Repeat,
+}
+
+impl Idempotency {
+    /// The key among those of everybody: kinds of identities share ids, not keys.
+    pub(super) fn of(&self, identity: &Identity) -> (String, String) {
+        (identity.to_string(), self.key.clone())
+    }
 }
 
 /// How a repeated request is answered.
@@ -337,9 +345,7 @@ fn needs_of(submissions: &[Submission]) -> Needs {
         needs.actors.insert(caller.to_string());
         needs.scopes.insert(caller.to_string());
         if let Some(idempotency) = &submission.idempotency {
-            needs
-                .idempotency
-                .insert((caller.id.clone(), idempotency.key.clone()));
+            needs.idempotency.insert(idempotency.of(caller));
         }
         submission.command.needs(&mut needs);
     }
@@ -374,7 +380,7 @@ fn decide(submission: &Submission, ledger: &mut Ledger<'_>) -> Verdict {
         return Verdict::Refused(failure);
     }
     if let Some(idempotency) = &submission.idempotency
-        && let Some(before) = ledger.answered(&caller.identity.id, &idempotency.key)
+        && let Some(before) = ledger.answered(&idempotency.of(&caller.identity))
     {
         if before.request != idempotency.request {
             return refused(Code::IdempotencyKeyReused);
@@ -397,9 +403,7 @@ fn decide(submission: &Submission, ledger: &mut Ledger<'_>) -> Verdict {
             entry: Some(entry),
         },
     ) = (&submission.idempotency, &verdict)
-        && ledger
-            .answered(&caller.identity.id, &idempotency.key)
-            .is_none()
+        && ledger.answered(&idempotency.of(&caller.identity)).is_none()
     {
         let answer = IdempotentAnswer {
             request: idempotency.request,
@@ -407,7 +411,7 @@ fn decide(submission: &Submission, ledger: &mut Ledger<'_>) -> Verdict {
             entry: *entry,
             answer: answer.to_string(),
         };
-        ledger.remember(caller.identity.id.clone(), idempotency.key.clone(), answer);
+        ledger.remember(idempotency.of(&caller.identity), answer);
     }
     verdict
 }

@@ -1,4 +1,5 @@
-//! One request of a batch does what cannot be stored, or panics: the others are committed all the same.
+//! One request of a batch does what cannot be stored, or panics; one handover cannot be closed; the anchor fails: the
+//! others are committed all the same, and nothing twice.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -7,9 +8,16 @@ use super::anchor::Anchor;
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Settled, Submission, Verdict, Worker};
 use super::*;
+use crate::handover::{GenerationStatus, State};
+use crate::identity::Identity;
 use crate::identity::{Anchors, Authority};
-use crate::store::{PartyMpid, StoreOptions};
-use crate::types::{ManualClock, Role, SystemRandom, Timestamp};
+use crate::store::{
+    Attribution, Ground, Handover, Held, Origin, PartyMpid, ReadState, StoreOptions, StoredEnvelope,
+};
+use crate::types::{
+    Code, Component, Digest, EnvelopeId, GrantId, HandoverId, ManualClock, Role, SupplyPoint,
+    SystemRandom, Timestamp,
+};
 
 /// Appends one entry.
 struct Note;
@@ -56,15 +64,98 @@ impl Command for Defect {
     }
 }
 
+/// Puts confirmed handovers at supply points of these numbers, each with so many retired envelopes.
+struct Confirmed {
+    points: std::ops::Range<u32>,
+    retired: u32,
+}
+
+impl Command for Confirmed {
+    fn needs(&self, _: &mut Needs) {}
+
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        for point in self.points.clone().map(supply_point) {
+            for generation in 1..=self.retired {
+                ledger.put_envelope(retired(&point, generation), None, vec![0]);
+            }
+            ledger.put_handover(confirmed(&point, ledger.now));
+        }
+        Note.decide(caller, ledger)
+    }
+}
+
+fn supply_point(number: u32) -> SupplyPoint {
+    let fitting = (0..10).find_map(|check| {
+        let text = format!("{:012}{check}", 960_000_000_000_u64 + u64::from(number));
+        text.parse().ok()
+    });
+    fitting.expect("one digit fits")
+}
+
+fn retired(point: &SupplyPoint, generation: u32) -> StoredEnvelope {
+    StoredEnvelope {
+        id: EnvelopeId::random(&SystemRandom),
+        supply_point: point.clone(),
+        component: Component::Credentials,
+        generation,
+        status: GenerationStatus::Retired,
+        handover: None,
+        depositor: "lose".parse().unwrap(),
+        deposited_at: Timestamp::default(),
+        ground: Ground::Grant(GrantId::random(&SystemRandom)),
+        origin: Origin::Standing,
+        attribution: Attribution::Signed,
+        serial: "E19B762798".parse().unwrap(),
+        inventory: Vec::new(),
+        gaps: Vec::new(),
+        header: Digest([0; 32]),
+        body: Digest([0; 32]),
+        read_commitment: None,
+        epoch: 1,
+        held: Held::DataKey,
+        sealed_to: Vec::new(),
+    }
+}
+
+fn confirmed(point: &SupplyPoint, now: Timestamp) -> Handover {
+    let registration_id = "R1".parse().unwrap();
+    Handover {
+        id: HandoverId::of(point, &registration_id),
+        supply_point: point.clone(),
+        registration_id,
+        supply_start_date: "2027-01-01".parse().unwrap(),
+        effective_at: Timestamp::default(),
+        losing_party: None,
+        losing_mpid: None,
+        losing_registration: None,
+        gaining_party: None,
+        gaining_mpid: "GAIN".parse().unwrap(),
+        state: State::Confirmed,
+        version: 0,
+        opened_at: Timestamp::default(),
+        deposited_at: None,
+        released_at: None,
+        confirmed_at: Some(now),
+        outcome: Some("rotated".to_owned()),
+        confirmed_generation: Some(1),
+        confirmed_entry: Some(0),
+        erased_after: Some(now),
+        read: ReadState::Open,
+        erroneous_return: false,
+    }
+}
+
 struct World {
     worker: Worker,
-    _folder: TempDir,
+    clock: ManualClock,
+    folder: TempDir,
 }
 
 impl World {
     async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let now = Timestamp::from_seconds(1_800_000_000);
+        let clock = ManualClock::at(Timestamp::from_seconds(1_800_000_000));
+        let now = clock.now();
         let authority = Authority::create("test", now).unwrap();
         let roots = [authority.root().clone()];
         let lists = authority.lists(now, now.after(DAY)).unwrap();
@@ -85,7 +176,7 @@ impl World {
                 anchors: Arc::new(Anchors::new(&roots, &lists, now).unwrap()),
                 seal_server: SealServer::Allowed,
             }),
-            clock: Arc::new(ManualClock::at(now)),
+            clock: Arc::new(clock.clone()),
             random: Arc::new(SystemRandom),
             fence: Fence::default(),
             quota: Quota::default(),
@@ -98,7 +189,8 @@ impl World {
                 shared: Arc::new(shared),
                 anchor,
             },
-            _folder: folder,
+            clock,
+            folder,
         }
     }
 
@@ -119,6 +211,19 @@ impl World {
             Err(failure) => Err(failure.to_string()),
         });
         said.collect()
+    }
+
+    /// The use cases, once nothing is settled by hand any more.
+    fn into_escrow(self) -> (Escrow, ManualClock, TempDir) {
+        let Worker { shared, anchor } = self.worker;
+        let sequencer = Sequencer::start(Arc::clone(&shared), anchor);
+        (Escrow { shared, sequencer }, self.clock, self.folder)
+    }
+
+    async fn add_party(&mut self) {
+        let party = serde_json::from_value(json!({ "id": "lose", "name": "Lose" })).unwrap();
+        let added = self.settle(vec![Box::new(party::AddParty { party })]).await;
+        added[0].as_ref().unwrap();
     }
 
     async fn log_size(&self) -> u64 {
@@ -147,6 +252,71 @@ async fn a_request_that_panics_does_not_sink_its_batch_or_the_task() {
     assert_eq!(results[1], Ok(json!(0)));
     assert_eq!(world.settle(vec![Box::new(Note)]).await, [Ok(json!(1))]);
     assert_eq!(world.log_size().await, 2);
+}
+
+#[tokio::test]
+async fn every_confirmed_handover_is_closed_in_one_round_but_the_one_that_cannot_be() {
+    let mut world = World::open().await;
+    world.add_party().await;
+    for (points, retired) in [(0..1_200, 0), (1_200..1_201, 1)] {
+        let put: Box<dyn Command> = Box::new(Confirmed { points, retired });
+        world.settle(vec![put]).await[0].as_ref().unwrap();
+    }
+    // The one with an envelope no longer reads.
+    let store = &world.worker.shared.store;
+    let spoilt = store.execute("UPDATE envelope SET facts = '{}'").await;
+    assert_eq!(spoilt.unwrap(), 1);
+
+    let (escrow, _, _folder) = world.into_escrow();
+    assert_eq!(escrow.close_confirmed().await.unwrap(), 1_200);
+    assert_eq!(escrow.close_confirmed().await.unwrap(), 0, "one is left");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_one_entry_is_erased_in_the_next_round() {
+    let mut world = World::open().await;
+    world.add_party().await;
+    let put: Box<dyn Command> = Box::new(Confirmed {
+        points: 0..1,
+        retired: 501,
+    });
+    world.settle(vec![put]).await[0].as_ref().unwrap();
+    let (escrow, _, _folder) = world.into_escrow();
+    for (retired, state) in [(1, State::Confirmed), (0, State::Closed)] {
+        assert_eq!(escrow.close_confirmed().await.unwrap(), 1);
+        let facts = escrow.shared.facts(|needs| {
+            needs.supply_points.insert(supply_point(0));
+        });
+        let facts = facts.await.unwrap();
+        let point = &facts.supply_points[&supply_point(0)];
+        assert_eq!(point.envelopes.len(), retired);
+        assert_eq!(point.handovers[0].state, state);
+        assert_eq!(point.numbered[&Component::Credentials], 501);
+    }
+}
+
+#[tokio::test]
+async fn counted_refusals_are_written_once_though_the_answer_is_lost() {
+    let mut world = World::open().await;
+    let anchor = world.folder.path().join("anchor");
+    // Opened to be read only: what is written to it fails, after the commit.
+    world.worker.anchor = Anchor::read_only(&anchor).await;
+    let shared = Arc::clone(&world.worker.shared);
+    let (escrow, clock, folder) = world.into_escrow();
+    let party: Identity = "urn:cos-escrow:party:a".parse().unwrap();
+    escrow.count_refusal(&party, Code::CheckDigit);
+    clock.advance(DAY);
+    assert!(escrow.write_summaries().await.is_err());
+    assert_eq!(shared.store.head().await.unwrap().size, 1, "committed");
+
+    let head = shared.store.head().await.unwrap();
+    let path = folder.path().join("anchor");
+    let (anchor, _) = Anchor::open(&path, head.tree()).await.unwrap();
+    let sequencer = Sequencer::start(Arc::clone(&shared), anchor);
+    let escrow = Escrow { shared, sequencer };
+    escrow.write_summaries().await.unwrap();
+    escrow.write_summaries().await.unwrap();
+    assert_eq!(escrow.shared.store.head().await.unwrap().size, 1);
 }
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

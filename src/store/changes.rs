@@ -36,7 +36,7 @@ pub struct Changes {
     /// New grants.
     pub grants: Vec<Grant>,
     /// Answers to remember.
-    pub idempotency: Vec<((PartyId, String), IdempotentAnswer)>,
+    pub idempotency: Vec<((String, String), IdempotentAnswer)>,
     /// New entries of the log.
     pub entries: Vec<EntryRow>,
     /// Subtrees that the new entries completed, of the levels that are stored.

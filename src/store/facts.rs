@@ -20,8 +20,8 @@ pub struct Facts {
     pub directory: Arc<Directory>,
     /// The supply points that were asked for, known or not.
     pub supply_points: BTreeMap<SupplyPoint, SupplyPointFacts>,
-    /// Answers given before under the idempotency keys that were asked for.
-    pub idempotency: BTreeMap<(PartyId, String), IdempotentAnswer>,
+    /// Answers given before under the idempotency keys that were asked for, each with the identity that chose it.
+    pub idempotency: BTreeMap<(String, String), IdempotentAnswer>,
     /// Length and last entry of each actor's chain.
     pub actors: BTreeMap<String, (u64, u64)>,
     /// Those of the asked registration events that were seen before.
@@ -70,8 +70,10 @@ pub struct SupplyPointFacts {
     pub earlier: Vec<Registration>,
     /// Every change of supplier.
     pub handovers: Vec<Handover>,
-    /// Every envelope, without its body.
+    /// Every envelope that is not erased, without its body.
     pub envelopes: Vec<StoredEnvelope>,
+    /// The greatest number that a generation of each component has had, erased ones too.
+    pub numbered: BTreeMap<Component, u32>,
     /// Every grant.
     pub grants: Vec<Grant>,
     /// The newest statement about the meter.
@@ -123,6 +125,12 @@ pub struct Handover {
     pub confirmed_at: Option<Timestamp>,
     /// The confirmed outcome.
     pub outcome: Option<String>,
+    /// The generation that it was last confirmed that the meter holds.
+    pub confirmed_generation: Option<u32>,
+    /// The entry of the newest confirmation.
+    pub confirmed_entry: Option<u64>,
+    /// From when what was retired is erased: fixed when a generation is first confirmed.
+    pub erased_after: Option<Timestamp>,
     /// Whether the closing read is agreed.
     pub read: ReadState,
     /// Whether it gives back a supply point that was switched in error.

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 
-use crate::types::{EnvelopeId, PartyId, RegistrationId, SupplyPoint};
+use crate::types::{EnvelopeId, RegistrationId, SupplyPoint};
 
 /// What a batch must know before it can be decided; read in bulk, inside the transaction.
 #[derive(Debug, Default)]
 pub struct Needs {
     /// Supply points with all that hangs on them.
     pub supply_points: BTreeSet<SupplyPoint>,
-    /// Idempotency keys, each within its party.
-    pub idempotency: BTreeSet<(PartyId, String)>,
+    /// Idempotency keys, each with the text of the identity that chose it.
+    pub idempotency: BTreeSet<(String, String)>,
     /// Whose chains of entries will grow: the text of an identity.
     pub actors: BTreeSet<String>,
     /// Events of registration sources that may have been seen before: source and event id.

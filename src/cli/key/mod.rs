@@ -55,7 +55,7 @@ enum Command {
         /// The file of the key.
         file: PathBuf,
         /// How long it may be sealed to.
-        #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=800))]
         days: u32,
     },
     /// List sealing keys and verify their statements.

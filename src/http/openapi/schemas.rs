@@ -170,6 +170,9 @@ mod tests {
             released_at: None,
             confirmed_at: None,
             outcome: None,
+            confirmed_generation: None,
+            confirmed_entry: None,
+            erased_after: None,
             read: ReadState::Open,
             erroneous_return: false,
         };

@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::log;
 use crate::handover::Registration;
-use crate::types::{Digest, KeyId, PartyId, SupplyPoint, Timestamp};
+use crate::types::{Component, Digest, KeyId, SupplyPoint, Timestamp};
 
 pub(super) async fn facts(
     connection: &mut SqliteConnection,
@@ -52,16 +52,10 @@ async fn supply_points(
         .map(|point| (point.clone(), SupplyPointFacts::default()))
         .collect();
 
-    // Versions come in their order, so the newest of a registration replaces the ones before it.
     for registration in bodies::<Registration>(connection, REGISTRATIONS, &asked).await? {
-        let known = &mut point(&mut points, &registration.supply_point).registrations;
-        match known
-            .iter_mut()
-            .find(|r| r.registration_id == registration.registration_id)
-        {
-            Some(older) => *older = registration,
-            None => known.push(registration),
-        }
+        point(&mut points, &registration.supply_point)
+            .registrations
+            .push(registration);
     }
     for handover in bodies::<super::super::Handover>(connection, HANDOVERS, &asked).await? {
         point(&mut points, &handover.supply_point)
@@ -72,6 +66,15 @@ async fn supply_points(
         point(&mut points, &envelope.supply_point)
             .envelopes
             .push(envelope);
+    }
+    for row in rows(connection, GENERATIONS, &asked).await? {
+        let known = point(&mut points, &parsed("envelope", &row, 0)?);
+        for (column, component) in [(1, Component::Credentials), (2, Component::Read)] {
+            let newest: Option<u32> = row.try_get(column)?;
+            known
+                .numbered
+                .extend(newest.map(|newest| (component, newest)));
+        }
     }
     for grant in bodies::<super::super::Grant>(connection, GRANTS, &asked).await? {
         point(&mut points, &grant.supply_point).grants.push(grant);
@@ -124,7 +127,7 @@ async fn history(
 ) -> Result<(), StoreError> {
     if !needs.idempotency.is_empty() {
         for row in rows(connection, ANSWERS, &json(&needs.idempotency)).await? {
-            let key = (parsed::<PartyId>("idempotency", &row, 0)?, row.try_get(1)?);
+            let key = (row.try_get(0)?, row.try_get(1)?);
             facts.idempotency.insert(key, answer(&row)?);
         }
     }
@@ -326,8 +329,13 @@ fn optional_time(
 
 const REGISTRATIONS: (&str, &str) = (
     "registration",
-    "SELECT body FROM registration WHERE supply_point IN (SELECT value FROM json_each($1)) \
-     ORDER BY supply_point, registration_id, version",
+    "SELECT (SELECT newest.body FROM registration AS newest \
+             WHERE newest.supply_point = first.supply_point \
+             AND newest.registration_id = first.registration_id \
+             ORDER BY newest.version DESC LIMIT 1) \
+     FROM registration AS first \
+     WHERE first.version = 1 AND first.supply_point IN (SELECT value FROM json_each($1)) \
+     ORDER BY first.supply_point, first.registration_id",
 );
 const VERSIONS: (&str, &str) = (
     "registration",
@@ -340,21 +348,28 @@ const HANDOVERS: (&str, &str) = (
 );
 const ENVELOPES: (&str, &str) = (
     "envelope",
-    "SELECT facts FROM envelope WHERE supply_point IN (SELECT value FROM json_each($1)) \
+    "SELECT facts FROM envelope \
+     WHERE status <> 'erased' AND supply_point IN (SELECT value FROM json_each($1)) \
      ORDER BY supply_point, component, generation",
 );
+const GENERATIONS: &str = "SELECT asked.value, \
+     (SELECT max(generation) FROM envelope \
+      WHERE supply_point = asked.value AND component = 'credentials'), \
+     (SELECT max(generation) FROM envelope \
+      WHERE supply_point = asked.value AND component = 'read') \
+     FROM json_each($1) AS asked";
 const GRANTS: (&str, &str) = (
     "release_grant",
     "SELECT body FROM release_grant WHERE supply_point IN (SELECT value FROM json_each($1))",
 );
 const METERS: (&str, &str) = (
     "meter",
-    "SELECT body FROM meter WHERE supply_point IN (SELECT value FROM json_each($1)) \
-     ORDER BY supply_point, version",
+    "SELECT (SELECT body FROM meter WHERE supply_point = asked.value ORDER BY version DESC LIMIT 1) \
+     AS body FROM json_each($1) AS asked WHERE body IS NOT NULL",
 );
-const ANSWERS: &str = "SELECT i.party_id, i.key, i.request_digest, i.created_at, i.entry, i.answer \
+const ANSWERS: &str = "SELECT i.identity, i.key, i.request_digest, i.created_at, i.entry, i.answer \
      FROM json_each($1) AS asked JOIN idempotency AS i \
-     ON i.party_id = asked.value ->> 0 AND i.key = asked.value ->> 1";
+     ON i.identity = asked.value ->> 0 AND i.key = asked.value ->> 1";
 const ACTORS: &str = "SELECT actor, sequence, entry FROM actor \
      WHERE actor IN (SELECT value FROM json_each($1))";
 const EVENTS: &str = "SELECT e.source, e.event_id FROM json_each($1) AS asked \

@@ -3,10 +3,10 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    Handover, HandoverFilter, Sealed, Side, StanzaAddress, StoreError, StoredEnvelope,
+    Handover, HandoverFilter, Page, Sealed, Side, StanzaAddress, StoreError, StoredEnvelope,
 };
 use super::Store;
-use super::load::{body, parsed};
+use super::load::{body, parsed, time};
 use super::log::millis;
 use crate::types::{Component, EnvelopeId, HandoverId, SupplyPoint, Timestamp};
 
@@ -140,16 +140,37 @@ impl Store {
         Ok(forgotten.rows_affected())
     }
 
-    /// Handovers that were confirmed and not yet closed, oldest switch first.
-    pub async fn confirmed_handovers(&self, limit: u32) -> Result<Vec<Handover>, StoreError> {
+    /// A page of the confirmed handovers whose grace is over at `now`, behind `after`: when it ended, and which they are.
+    pub async fn past_grace(
+        &self,
+        now: Timestamp,
+        page: &Page<(Timestamp, HandoverId)>,
+    ) -> Result<Vec<(Timestamp, HandoverId, SupplyPoint)>, StoreError> {
+        let (ended, id) = match &page.after {
+            Some((ended, id)) => (millis(*ended), id.to_string()),
+            None => (0, String::new()),
+        };
         sqlx::query(
-            "SELECT body FROM handover WHERE state = 'confirmed' ORDER BY effective_at LIMIT $1",
+            "SELECT erased_after, handover_id, supply_point FROM handover \
+             WHERE state = 'confirmed' AND erased_after <= $1 \
+             AND (erased_after, handover_id) > ($2, $3) \
+             ORDER BY erased_after, handover_id LIMIT $4",
         )
-        .bind(i64::from(limit))
+        .bind(millis(now))
+        .bind(ended)
+        .bind(id)
+        .bind(i64::from(page.limit))
         .fetch_all(&self.readers)
         .await?
         .iter()
-        .map(|row| body("handover", row))
+        .map(|row| {
+            let ended = time("handover", row, 0)?;
+            Ok((
+                ended,
+                parsed("handover", row, 1)?,
+                parsed("handover", row, 2)?,
+            ))
+        })
         .collect()
     }
 }

@@ -129,6 +129,14 @@ impl Store {
         Ok(())
     }
 
+    /// Does to the database what no use case does, as whoever has the file could. Returns how many rows it touched.
+    #[cfg(test)]
+    pub async fn execute(&self, statement: &'static str) -> Result<u64, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let done = sqlx::query(statement).execute(&mut *writer).await?;
+        Ok(done.rows_affected())
+    }
+
     /// Asks SQLite whether the file is sound; empty if it is.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
         let findings: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")

@@ -133,7 +133,7 @@ async fn registrations(
     .await?;
     insert(
         "INSERT INTO handover (handover_id, supply_point, registration_id, losing_party, \
-         gaining_party, state, effective_at, version, body) ",
+         gaining_party, state, effective_at, erased_after, version, body) ",
         changes.handovers.values(),
         |mut row, handover| {
             row.push_bind(handover.id.to_string())
@@ -143,12 +143,14 @@ async fn registrations(
                 .push_bind(handover.gaining_party.as_ref().map(ToString::to_string))
                 .push_bind(handover.state.as_str())
                 .push_bind(millis(handover.effective_at))
+                .push_bind(handover.erased_after.map(millis))
                 .push_bind(signed(handover.version))
                 .push_bind(json(handover));
         },
         " ON CONFLICT (handover_id) DO UPDATE SET losing_party = excluded.losing_party, \
           gaining_party = excluded.gaining_party, state = excluded.state, \
-          effective_at = excluded.effective_at, version = excluded.version, body = excluded.body",
+          effective_at = excluded.effective_at, erased_after = excluded.erased_after, \
+          version = excluded.version, body = excluded.body",
     )
     .run(connection)
     .await
@@ -337,10 +339,10 @@ async fn nodes_and_chains(
     .run(connection)
     .await?;
     insert(
-        "INSERT INTO idempotency (party_id, key, request_digest, created_at, entry, answer) ",
+        "INSERT INTO idempotency (identity, key, request_digest, created_at, entry, answer) ",
         &changes.idempotency,
-        |mut row, ((party, key), answer)| {
-            row.push_bind(party.to_string())
+        |mut row, ((identity, key), answer)| {
+            row.push_bind(identity.clone())
                 .push_bind(key.clone())
                 .push_bind(answer.request.as_bytes().to_vec())
                 .push_bind(millis(answer.created_at))

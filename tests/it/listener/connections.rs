@@ -139,6 +139,27 @@ async fn one_connection_too_many_waits_for_a_place() {
 }
 
 #[tokio::test]
+async fn one_identity_has_only_so_many_connections_and_takes_no_place_of_others() {
+    let limits = Limits {
+        max_connections_per_party: 2,
+        ..Limits::default()
+    };
+    let world = World::with(limits).await;
+    let (north, south) = (world.party("north", 90), world.party("south", 90));
+    let first = world.connect(&north).await;
+    let mut second = world.connect(&north).await;
+    let config = || world.config(&north, PostQuantum::Preferred);
+    assert!(world.request(config()).await.is_err(), "a third one");
+    let mut other = world.connect(&south).await;
+    assert_eq!(other.get("/").await.unwrap(), "urn:cos-escrow:party:south");
+    assert_eq!(second.get("/").await.unwrap(), "urn:cos-escrow:party:north");
+
+    drop(first);
+    let freed = async { while world.request(config()).await.is_err() {} };
+    timeout(PATIENCE, freed).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_slow_handshake_is_cut() {
     let limits = Limits {
         handshake: SHORT,

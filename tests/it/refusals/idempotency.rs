@@ -156,4 +156,34 @@ async fn a_repeated_confirmation_is_answered_though_its_time_has_passed() {
     let anew = door.post_as("anew", &path, document.to_json()).await;
     assert_eq!(anew.refusal(), (422, "stale_request".to_owned()));
     assert_eq!(world.entries("handover.confirmed").await.len(), 1);
+
+    // Signed anew it says the same again: that changes nothing and prolongs nothing.
+    let signer = gainer.depositor(world.now());
+    let said_again = Confirmation {
+        at: world.now(),
+        ..confirmation
+    };
+    let document = SignedDocument::sign(&said_again, |m| signer.sign(m)).unwrap();
+    let fresh = door.post_as("fresh", &path, document.to_json()).await;
+    assert_eq!(fresh.status, 200, "{fresh:?}");
+    assert_eq!(fresh.json()["erased_after"], done.json()["erased_after"]);
+    assert_eq!(
+        fresh.json()["receipt"]["index"],
+        done.json()["receipt"]["index"]
+    );
+    assert_eq!(world.entries("handover.confirmed").await.len(), 1);
+}
+
+#[tokio::test]
+async fn kinds_of_identities_share_no_idempotency_keys() {
+    let world = World::open().await;
+    let party = r#"{"id":"twin","name":"Twin"}"#;
+    let operator = world.door("operator:lose").await;
+    let added = operator.post_as("k", "/v1/parties", party).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    let envelope = world.sealed(world.loser(), &package()).await;
+    let body = deposit_body(&[envelope.encode()]);
+    let door = world.door("party:lose").await;
+    let deposited = door.post_as("k", "/v1/deposits", body).await;
+    assert_eq!(deposited.status, 201, "{deposited:?}");
 }

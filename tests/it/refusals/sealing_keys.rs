@@ -107,7 +107,16 @@ async fn a_statement_of_another_or_of_another_time_is_refused() {
         key_id: pair().id(),
         ..content(gainer, &ours, 2, world.now())
     };
-    for (case, content) in [("foreign", foreign), ("over", over), ("misnamed", misnamed)] {
+    let endless = KeyStatement {
+        not_after: world.now().after(801 * DAY),
+        ..content(gainer, &ours, 2, world.now())
+    };
+    for (case, content) in [
+        ("foreign", foreign),
+        ("over", over),
+        ("misnamed", misnamed),
+        ("endless", endless),
+    ] {
         let statement = signed(gainer, &content, world.now());
         let reply = door
             .put(KEYS, json!({ "statement": statement }).to_string())
