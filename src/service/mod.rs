@@ -9,6 +9,8 @@ mod confirm;
 mod deposit;
 mod epochs;
 mod handover;
+mod intake;
+mod issue;
 mod ledger;
 mod log;
 mod lookup;
