@@ -30,6 +30,15 @@ impl Authenticated {
         }
     }
 
+    /// Does what the caller asks; a failure becomes a refusal of this request.
+    pub(super) async fn does<T, F>(self, act: impl FnOnce(Caller) -> F) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let done = act(self.0.clone()).await;
+        done.map_err(|failure| self.refuse(failure))
+    }
+
     /// A failure of this request.
     pub(super) fn refuse(&self, failure: Failure) -> Refusal {
         Refusal {

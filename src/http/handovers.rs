@@ -1,7 +1,8 @@
 //! `/v1/handovers`, `/v1/deposits`: deposit, release, confirm, reject, dispute, accept, work lists.
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts as _, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -17,7 +18,8 @@ use super::document::{Asked, Document, Named, idempotency, parse, parse_id, requ
 use super::problem::Refusal;
 use crate::envelope::SignedDocument;
 use crate::service::{
-    Answer, DepositRequest, Failure, HandoverQuery, ReleaseRequest, Released, Repeat, Seal,
+    Answer, Caller, DepositRequest, Escrow, Failure, HandoverQuery, Idempotency, ReleaseRequest,
+    Released, Repeat, Seal,
 };
 use crate::types::{Code, HandoverId, Secret};
 
@@ -114,25 +116,94 @@ fn seal(body: &[u8]) -> Result<Seal, Failure> {
     }
 }
 
-async fn deposit(
-    State(doors): State<Doors>,
+/// A request about one handover.
+struct OfHandover {
+    doors: Doors,
     caller: Authenticated,
-    Named(id): Named,
+    id: String,
     headers: HeaderMap,
-    Document(body): Document,
-) -> Result<Response, Refusal> {
-    let done = async {
-        let handover: HandoverId = parse_id(&id)?;
-        let key =
-            required_idempotency(&headers, "deposit", &[id.as_bytes(), &body], Repeat::Answer)?;
+    body: Bytes,
+}
+
+/// The same with its key, which makes it one request however often it is sent.
+struct Keyed {
+    escrow: Escrow,
+    caller: Caller,
+    handover: HandoverId,
+    key: Idempotency,
+    body: Bytes,
+}
+
+impl FromRequest<Doors> for OfHandover {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, doors: &Doors) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Authenticated::from_request_parts(&mut parts, doors).await?;
+        let Named(id) = Named::from_request_parts(&mut parts, doors).await?;
+        let headers = parts.headers.clone();
+        let request = Request::from_parts(parts, body);
+        let Document(body) = Document::from_request(request, doors).await?;
+        Ok(Self {
+            doors: doors.clone(),
+            caller,
+            id,
+            headers,
+            body,
+        })
+    }
+}
+
+impl OfHandover {
+    /// Does what is asked, once id and key are read.
+    async fn does<T, F>(
+        self,
+        kind: &str,
+        repeat: Repeat,
+        act: impl FnOnce(Keyed) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let Self {
+            doors,
+            caller,
+            id,
+            headers,
+            body,
+        } = self;
+        caller
+            .does(|caller| async move {
+                let handover = parse_id(&id)?;
+                let content: [&[u8]; 2] = [id.as_bytes(), &body];
+                let key = required_idempotency(&headers, kind, &content, repeat)?;
+                act(Keyed {
+                    escrow: doors.escrow,
+                    caller,
+                    handover,
+                    key,
+                    body,
+                })
+                .await
+            })
+            .await
+    }
+}
+
+/// The answer of a use case that made something.
+pub(super) fn created(answer: Answer) -> Response {
+    (StatusCode::CREATED, answered(answer)).into_response()
+}
+
+async fn deposit(request: OfHandover) -> Result<Response, Refusal> {
+    let deposited = request.does("deposit", Repeat::Answer, |asked| async move {
         let request = DepositRequest {
-            handover: Some(handover),
-            seal: seal(&body)?,
+            handover: Some(asked.handover),
+            seal: seal(&asked.body)?,
         };
-        let answer = doors.escrow.deposit(caller.0.clone(), key, request).await?;
-        Ok((StatusCode::CREATED, answered(answer)).into_response())
-    };
-    done.await.map_err(|failure| caller.refuse(failure))
+        asked.escrow.deposit(asked.caller, asked.key, request).await
+    });
+    deposited.await.map(created)
 }
 
 async fn standing_deposit(
@@ -141,61 +212,38 @@ async fn standing_deposit(
     headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Response, Refusal> {
-    let done = async {
+    let deposited = caller.does(|caller| async move {
         let key = required_idempotency(&headers, "deposit", &[&body], Repeat::Answer)?;
         let request = DepositRequest {
             handover: None,
             seal: seal(&body)?,
         };
-        let answer = doors.escrow.deposit(caller.0.clone(), key, request).await?;
-        Ok((StatusCode::CREATED, answered(answer)).into_response())
-    };
-    done.await.map_err(|failure| caller.refuse(failure))
+        doors.escrow.deposit(caller, key, request).await
+    });
+    deposited.await.map(created)
 }
 
-async fn release(
-    State(doors): State<Doors>,
-    caller: Authenticated,
-    Named(id): Named,
-    headers: HeaderMap,
-    Document(body): Document,
-) -> Result<Json<Value>, Refusal> {
-    let done = async {
-        let handover: HandoverId = parse_id(&id)?;
-        let key =
-            required_idempotency(&headers, "release", &[id.as_bytes(), &body], Repeat::Decide)?;
-        let request: ReleaseRequest = parse(&body)?;
-        doors
-            .escrow
-            .release(caller.0.clone(), key, handover, request)
+async fn release(request: OfHandover) -> Result<Json<Value>, Refusal> {
+    let handed_out = request.does("release", Repeat::Decide, |asked| async move {
+        let request: ReleaseRequest = parse(&asked.body)?;
+        let escrow = asked.escrow;
+        escrow
+            .release(asked.caller, asked.key, asked.handover, request)
             .await
-    };
-    done.await
-        .map(released)
-        .map_err(|failure| caller.refuse(failure))
+    });
+    handed_out.await.map(released)
 }
 
-async fn confirm(
-    State(doors): State<Doors>,
-    caller: Authenticated,
-    Named(id): Named,
-    headers: HeaderMap,
-    Document(body): Document,
-) -> Result<Json<Value>, Refusal> {
-    let done = async {
-        let handover = parse_id(&id)?;
-        let key =
-            required_idempotency(&headers, "confirm", &[id.as_bytes(), &body], Repeat::Answer)?;
-        let document = SignedDocument::from_json(&body)
+async fn confirm(request: OfHandover) -> Result<Json<Value>, Refusal> {
+    let confirmed = request.does("confirm", Repeat::Answer, |asked| async move {
+        let document = SignedDocument::from_json(&asked.body)
             .map_err(|error| Failure::because(Code::MalformedRequest, error.to_string()))?;
-        doors
-            .escrow
-            .confirm(caller.0.clone(), key, handover, document)
+        let escrow = asked.escrow;
+        escrow
+            .confirm(asked.caller, asked.key, asked.handover, document)
             .await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+    });
+    confirmed.await.map(answered)
 }
 
 /// Why the credentials are rejected.
@@ -206,26 +254,15 @@ pub(super) struct RejectBody {
     reason: String,
 }
 
-async fn reject(
-    State(doors): State<Doors>,
-    caller: Authenticated,
-    Named(id): Named,
-    headers: HeaderMap,
-    Document(body): Document,
-) -> Result<Json<Value>, Refusal> {
-    let done = async {
-        let handover = parse_id(&id)?;
-        let key =
-            required_idempotency(&headers, "reject", &[id.as_bytes(), &body], Repeat::Answer)?;
-        let RejectBody { reason } = parse(&body)?;
-        doors
-            .escrow
-            .reject(caller.0.clone(), key, handover, reason)
+async fn reject(request: OfHandover) -> Result<Json<Value>, Refusal> {
+    let rejected = request.does("reject", Repeat::Answer, |asked| async move {
+        let RejectBody { reason } = parse(&asked.body)?;
+        let escrow = asked.escrow;
+        escrow
+            .reject(asked.caller, asked.key, asked.handover, reason)
             .await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+    });
+    rejected.await.map(answered)
 }
 
 async fn accept_read(
@@ -234,42 +271,26 @@ async fn accept_read(
     Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let accepted = caller.does(|caller| async move {
         let handover = parse_id(&id)?;
         let key = idempotency(&headers, "accept-read", &[id.as_bytes()], Repeat::Answer)?;
-        doors
-            .escrow
-            .accept_read(caller.0.clone(), key, handover)
-            .await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+        doors.escrow.accept_read(caller, key, handover).await
+    });
+    accepted.await.map(answered)
 }
 
-async fn dispute(
-    State(doors): State<Doors>,
-    caller: Authenticated,
-    Named(id): Named,
-    headers: HeaderMap,
-    Document(body): Document,
-) -> Result<Json<Value>, Refusal> {
-    let done = async {
-        let handover: HandoverId = parse_id(&id)?;
-        let key =
-            required_idempotency(&headers, "dispute", &[id.as_bytes(), &body], Repeat::Answer)?;
+async fn dispute(request: OfHandover) -> Result<Json<Value>, Refusal> {
+    let disputed = request.does("dispute", Repeat::Answer, |asked| async move {
         let request = DepositRequest {
-            handover: Some(handover),
-            seal: seal(&body)?,
+            handover: Some(asked.handover),
+            seal: seal(&asked.body)?,
         };
-        doors
-            .escrow
-            .dispute(caller.0.clone(), key, handover, request)
+        let escrow = asked.escrow;
+        escrow
+            .dispute(asked.caller, asked.key, asked.handover, request)
             .await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+    });
+    disputed.await.map(answered)
 }
 
 async fn list(

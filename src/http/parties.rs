@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::Doors;
 use super::caller::Authenticated;
 use super::document::{Asked, Document, Named, idempotency, parse, parse_id};
-use super::handovers::answered;
+use super::handovers::{answered, created};
 use super::problem::Refusal;
 use crate::envelope::SignedDocument;
-use crate::service::{Failure, KeyOffer, MpidChange, NewParty, Offered, Repeat};
+use crate::service::{Failure, KeyOffer, MpidChange, Offered, Repeat};
 use crate::store::PartyStatus;
 use crate::types::{Code, PartyId};
 
@@ -68,13 +68,11 @@ async fn add(
     headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Response, Refusal> {
-    let done = async {
+    let added = caller.does(|caller| async move {
         let key = idempotency(&headers, "party", &[&body], Repeat::Answer)?;
-        let party: NewParty = parse(&body)?;
-        let answer = doors.escrow.add_party(caller.0.clone(), key, party).await?;
-        Ok((StatusCode::CREATED, answered(answer)).into_response())
-    };
-    done.await.map_err(|failure| caller.refuse(failure))
+        doors.escrow.add_party(caller, key, parse(&body)?).await
+    });
+    added.await.map(created)
 }
 
 async fn suspend(
@@ -99,16 +97,11 @@ async fn set_status(
     Named(id): Named,
     status: PartyStatus,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let set = caller.does(|caller| async move {
         let party = parse_id(&id)?;
-        doors
-            .escrow
-            .set_party_status(caller.0.clone(), party, status)
-            .await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+        doors.escrow.set_party_status(caller, party, status).await
+    });
+    set.await.map(answered)
 }
 
 async fn add_mpid(
@@ -117,14 +110,11 @@ async fn add_mpid(
     Named(id): Named,
     Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let changed = caller.does(|caller| async move {
         let change: MpidChange = parse(&body)?;
-        let party = parse_id(&id)?;
-        doors.escrow.add_mpid(caller.0.clone(), party, change).await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+        doors.escrow.add_mpid(caller, parse_id(&id)?, change).await
+    });
+    changed.await.map(answered)
 }
 
 async fn end_mpid(
@@ -133,14 +123,11 @@ async fn end_mpid(
     Named(id): Named,
     Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let changed = caller.does(|caller| async move {
         let change: MpidChange = parse(&body)?;
-        let party = parse_id(&id)?;
-        doors.escrow.end_mpid(caller.0.clone(), party, change).await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+        doors.escrow.end_mpid(caller, parse_id(&id)?, change).await
+    });
+    changed.await.map(answered)
 }
 
 /// A key with proof of possession, or without it to be challenged.
@@ -187,13 +174,11 @@ async fn retire_key(
     caller: Authenticated,
     Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let retired = caller.does(|caller| async move {
         let document = document(&parse(&body)?)?;
-        doors.escrow.retire_key(caller.0.clone(), document).await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+        doors.escrow.retire_key(caller, document).await
+    });
+    retired.await.map(answered)
 }
 
 fn document(value: &Value) -> Result<SignedDocument, Failure> {
