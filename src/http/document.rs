@@ -1,5 +1,7 @@
 //! What a request brings, read so that whatever does not fit is a problem document that repeats nothing of it.
 
+use std::error::Error;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -8,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tower_http::timeout::TimeoutError;
 
 use super::Doors;
 use super::caller::request_id;
@@ -37,6 +40,10 @@ impl FromRequest<Doors> for Document {
 }
 
 fn unread(rejection: BytesRejection) -> Failure {
+    let mut causes = std::iter::successors(Some(&rejection as &dyn Error), |error| error.source());
+    if causes.any(<dyn Error>::is::<TimeoutError>) {
+        return Failure::because(Code::MalformedRequest, "the body stood still");
+    }
     match rejection.into_response().status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::refused(Code::TooLarge),
         _ => Failure::because(Code::MalformedRequest, "the body broke off"),

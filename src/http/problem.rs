@@ -212,14 +212,17 @@ pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::extract::Request;
     use axum::middleware::{Next, from_fn};
-    use axum::routing::get;
+    use axum::routing::{MethodRouter, get};
     use serde_json::Value;
     use tower::ServiceExt as _;
     use tower_http::catch_panic::CatchPanicLayer;
+    use tower_http::timeout::TimeoutLayer;
 
     use super::*;
 
@@ -227,20 +230,39 @@ mod tests {
         panic!("the test wants a panic")
     }
 
-    #[tokio::test]
-    async fn a_panic_is_answered_with_the_id_of_its_request_and_without_its_message() {
+    /// What a handler's answer becomes, and its problem document.
+    async fn answered(handler: MethodRouter) -> (StatusCode, Value) {
         let app: Router = Router::new()
-            .route("/", get(defect))
+            .route("/", handler)
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(TimeoutLayer::with_status_code(
+                StatusCode::REQUEST_TIMEOUT,
+                Duration::from_millis(10),
+            ))
             .layer(from_fn(|request: Request, next: Next| async move {
                 identified(next.run(request).await, "request-7")
             }));
         let answer = app.oneshot(Request::new(Body::empty())).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let status = answer.status();
         let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
         let problem: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem["instance"], "request-7");
+        (status, problem)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_the_id_of_its_request_and_without_its_message() {
+        let (status, problem) = answered(get(defect)).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(problem["code"], "unavailable");
         assert!(problem.get("detail").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_408_with_its_id() {
+        let (status, problem) = answered(get(std::future::pending::<()>)).await;
+        assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(problem["status"], 408);
+        assert_eq!(problem["code"], "unavailable");
     }
 }

@@ -10,6 +10,7 @@ mod generations;
 mod grounds;
 mod idempotency;
 mod outsiders;
+mod patience;
 mod quota;
 mod roles;
 mod sealing_keys;
