@@ -40,14 +40,24 @@ impl FromRequest<Doors> for Document {
 }
 
 fn unread(rejection: BytesRejection) -> Failure {
-    let mut causes = std::iter::successors(Some(&rejection as &dyn Error), |error| error.source());
-    if causes.any(<dyn Error>::is::<TimeoutError>) {
+    if stood_still(&rejection) {
         return Failure::because(Code::MalformedRequest, "the body stood still");
     }
     match rejection.into_response().status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::refused(Code::TooLarge),
         _ => Failure::because(Code::MalformedRequest, "the body broke off"),
     }
+}
+
+fn stood_still(rejection: &BytesRejection) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(rejection);
+    while let Some(error) = cause {
+        if error.is::<TimeoutError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The piece of a path that names something. What is not even text names nothing.

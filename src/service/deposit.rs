@@ -261,15 +261,7 @@ fn store(
         &prepared.key,
         ledger.random,
     );
-    let record = Kek::of_record(&prepared.key);
-    for (recipient, key, stanza) in &prepared.stanzas {
-        let context = stanza_context(envelope.id, recipient, key);
-        let sealed = record.seal_at_rest(&context, stanza, ledger.random);
-        ledger
-            .changes
-            .stanzas
-            .push((envelope.id, recipient.clone(), *key, sealed));
-    }
+    store_stanzas(prepared, envelope.id, ledger);
     let index = ledger.append(
         Act::of("package.deposited", caller)
             .about(&header.supply_point)
@@ -295,6 +287,17 @@ fn store(
     });
     ledger.put_envelope(envelope, Some(wrapped), bytes);
     (view, index)
+}
+
+/// Keeps the stanzas that the depositor made, encrypted under the record.
+fn store_stanzas(prepared: &Prepared, envelope: EnvelopeId, ledger: &mut Ledger<'_>) {
+    let record = Kek::of_record(&prepared.key);
+    for (recipient, key, stanza) in &prepared.stanzas {
+        let context = stanza_context(envelope, recipient, key);
+        let sealed = record.seal_at_rest(&context, stanza, ledger.random);
+        let stanzas = &mut ledger.changes.stanzas;
+        stanzas.push((envelope, recipient.clone(), *key, sealed));
+    }
 }
 
 /// Moves every open handover that this deposit serves; the state of the named one, if one was named.
