@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::link::{Item, Setting};
-use super::profile::{KeyTransfer, Profile, Protocol};
+use super::profile::{Dlms, KeyTransfer, ModeC, Profile, Protocol};
 use super::released::ReleasedMeter;
+use super::secrets::Level;
 use super::takeover::repoint::writes;
 use super::takeover::{Rounds, Settings};
 use crate::dlms::keys::KeyRole;
@@ -35,10 +36,29 @@ pub enum PlannedStep {
         /// Whose key encryption key wraps them.
         wrapped_under: Wrapping,
     },
+    /// Mode C: ask for what the meter tells anybody.
+    Readout,
+    /// Mode C: come in with the password of a level.
+    LogIn(Level, Whose),
+    /// Mode C: the released password of a level must not open the meter any more.
+    ExpectRefusalAt(Level),
+    /// Mode C: read this register.
+    ReadRegister(String),
+    /// Mode C: write a new password into this register.
+    WritePassword(String),
     /// Write this, and read it back.
     Write(Setting),
     /// Tell the escrow.
     Report,
+}
+
+/// Whose password.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whose {
+    /// The one that was handed over.
+    Released,
+    /// The one that was just made.
+    New,
 }
 
 /// Whose key encryption key wraps a transfer.
@@ -75,6 +95,27 @@ impl fmt::Display for PlannedStep {
                     names.join(", ")
                 )
             }
+            Self::Readout => f.write_str("READOUT (public)"),
+            Self::LogIn(level, whose) => {
+                let whose = match whose {
+                    Whose::Released => "released",
+                    Whose::New => "new",
+                };
+                write!(
+                    f,
+                    "P1 with the {whose} password of level {}",
+                    level.number()
+                )
+            }
+            Self::ExpectRefusalAt(level) => {
+                let level = level.number();
+                write!(
+                    f,
+                    "P1 with the released password of level {level}, must be refused"
+                )
+            }
+            Self::ReadRegister(address) => write!(f, "R1 {address}"),
+            Self::WritePassword(address) => write!(f, "W1 {address}(redacted)"),
             Self::Write(setting) => write!(f, "SET {setting}"),
             Self::Report => f.write_str("REPORT to the escrow"),
         }
@@ -93,7 +134,61 @@ impl fmt::Display for Wrapping {
 
 /// What a takeover of `meter` does if nothing goes wrong.
 pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Vec<PlannedStep> {
-    let Protocol::Dlms(dlms) = &profile.protocol;
+    let writes = meter
+        .repoint
+        .as_ref()
+        .map(|repoint| writes(repoint, profile, &[]));
+    let writes = writes.into_iter().flatten().map(PlannedStep::Write);
+    match &profile.protocol {
+        Protocol::Dlms(dlms) => of_dlms(meter, dlms, writes, settings),
+        Protocol::ModeC(mode_c) => of_mode_c(mode_c, writes, settings),
+    }
+}
+
+fn of_mode_c(
+    mode_c: &ModeC,
+    writes: impl Iterator<Item = PlannedStep>,
+    settings: &Settings,
+) -> Vec<PlannedStep> {
+    let highest = Level::Three;
+    let log_in = |whose| PlannedStep::LogIn(highest, whose);
+    let mut steps = vec![PlannedStep::Readout, log_in(Whose::Released)];
+    let registers = &mode_c.registers;
+    let read = mode_c.read.iter().map(|register| &register.at);
+    let clock = [&registers.date, &registers.time].into_iter().flatten();
+    let read = registers.serial.iter().chain(clock).chain(read);
+    steps.extend(read.cloned().map(PlannedStep::ReadRegister));
+    let passwords = mode_c.passwords.registers();
+    let rotation = || {
+        let mut steps = vec![PlannedStep::Deposit];
+        for (level, register) in passwords.iter().rev() {
+            if *level != highest {
+                steps.push(log_in(Whose::New));
+            }
+            steps.push(PlannedStep::WritePassword((*register).to_owned()));
+            steps.push(PlannedStep::LogIn(*level, Whose::New));
+        }
+        steps
+    };
+    steps.extend(rotation());
+    steps.push(log_in(Whose::New));
+    steps.extend(writes);
+    if settings.rounds == Rounds::Twice {
+        steps.extend(rotation());
+    }
+    for level in passwords.keys() {
+        steps.extend([log_in(Whose::New), PlannedStep::ExpectRefusalAt(*level)]);
+    }
+    steps.extend([log_in(Whose::New), PlannedStep::Report]);
+    steps
+}
+
+fn of_dlms(
+    meter: &ReleasedMeter,
+    dlms: &Dlms,
+    writes: impl Iterator<Item = PlannedStep>,
+    settings: &Settings,
+) -> Vec<PlannedStep> {
     let wanted = [Item::Serial, Item::DeviceName, Item::Counter];
     let shown = wanted
         .into_iter()
@@ -125,10 +220,7 @@ pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Ve
     steps.push(transfer(&[KeyRole::Kek], Wrapping::First));
     steps.push(transfer(&[KeyRole::Gbek], Wrapping::First));
     steps.push(PlannedStep::Read(Member::OBJECT_LIST));
-    if let Some(repoint) = &meter.repoint {
-        let writes = writes(repoint, profile, &[]);
-        steps.extend(writes.into_iter().map(PlannedStep::Write));
-    }
+    steps.extend(writes);
     if settings.rounds == Rounds::Twice {
         steps.push(PlannedStep::Deposit);
         steps.push(transfer(&[KeyRole::Kek], Wrapping::First));

@@ -5,6 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::profile::{Passwords, Profile, Protocol};
 use crate::dlms::ciphering::CipherKeys;
 use crate::dlms::keys::{KeyRole, Suite};
 use crate::dlms::obis::Obis;
@@ -57,11 +58,21 @@ impl Secrets {
         }
     }
 
-    /// A new set in the place of this one: the same secrets, all of them new.
-    pub fn successor(&self, random: &dyn Random) -> Self {
-        match self {
-            Self::Keys(keys) => Self::Keys(KeySet::random(keys.suite(), random)),
-            Self::Passwords(passwords) => Self::Passwords(passwords.successor(random)),
+    /// A new set in the place of this one, of the form that the meter's type takes: all secrets are new.
+    pub fn successor(
+        &self,
+        profile: &Profile,
+        random: &dyn Random,
+    ) -> Result<Self, InvalidSecrets> {
+        match (self, &profile.protocol) {
+            (Self::Keys(keys), Protocol::Dlms(_)) => {
+                Ok(Self::Keys(KeySet::random(keys.suite(), random)))
+            }
+            (Self::Passwords(old), Protocol::ModeC(mode_c)) => {
+                let new = PasswordSet::random(&mode_c.passwords, old, random);
+                Ok(Self::Passwords(new))
+            }
+            _ => Err(InvalidSecrets),
         }
     }
 
@@ -89,6 +100,14 @@ impl Secrets {
         match self {
             Self::Keys(keys) => Some(keys),
             Self::Passwords(_) => None,
+        }
+    }
+
+    /// The passwords, if these are passwords.
+    pub fn passwords(&self) -> Option<&PasswordSet> {
+        match self {
+            Self::Keys(_) => None,
+            Self::Passwords(passwords) => Some(passwords),
         }
     }
 
@@ -340,22 +359,21 @@ impl PasswordSet {
         self.0.keys().copied()
     }
 
-    /// Passwords as long as these ones, of characters that every meter and every keyboard has.
-    fn successor(&self, random: &dyn Random) -> Self {
-        let new = |old: &Secret| {
-            let mut bytes = vec![0; old.expose().len()];
-            random.fill(&mut bytes);
-            for byte in &mut bytes {
-                *byte = ALPHABET[usize::from(*byte) % ALPHABET.len()];
-            }
-            Secret::new(bytes)
-        };
-        Self(
-            self.0
-                .iter()
-                .map(|(level, old)| (*level, new(old)))
-                .collect(),
-        )
+    /// A new password for every level that a type of meter lets change, none of them like another or an old one: the
+    /// password decides the level.
+    fn random(form: &Passwords, old: &Self, random: &dyn Random) -> Self {
+        let mut levels = BTreeMap::new();
+        for level in form.registers().into_keys() {
+            let password = loop {
+                let password = form.random(random);
+                let mut others = levels.values().chain(old.0.values());
+                if others.all(|other: &Secret| other.expose() != password.expose()) {
+                    break password;
+                }
+            };
+            levels.insert(level, password);
+        }
+        Self(levels)
     }
 
     /// Level | length | password, for each level.
@@ -395,12 +413,13 @@ const TAG_PASSWORDS: u8 = 2;
 /// More than any set takes.
 const MAX_BYTES: usize = 512;
 const MAX_PASSWORD: usize = 64;
-/// 32 characters, so that a byte chooses each of them equally often; none looks like another.
-const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
     use super::*;
+    use crate::meter::profile::Profiles;
     use crate::types::SystemRandom;
 
     fn keys(bytes: &[u8]) -> Result<KeySet, InvalidSecrets> {
@@ -435,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_survive_the_journal_and_are_followed_by_others_as_long() {
+    fn passwords_survive_the_journal() {
         let password = |text: &[u8]| Secret::new(text.to_vec());
         let levels = [
             (Level::One, password(b"READER")),
@@ -448,16 +467,52 @@ mod tests {
             panic!("not passwords");
         };
         assert_eq!(back.password(Level::One).unwrap().expose(), b"READER");
-        let Secrets::Passwords(next) = set.successor(&SystemRandom) else {
-            panic!("not passwords");
-        };
-        assert_eq!(
-            next.levels().collect::<Vec<_>>(),
-            [Level::One, Level::Three]
+    }
+
+    #[test]
+    fn new_passwords_are_those_that_the_type_of_meter_takes() {
+        let profiles = Profiles::built_in();
+        let profile = profiles.get("simulated-mode-c").unwrap();
+        let old = [(Level::Three, Secret::new(b"FEDC0003".to_vec()))];
+        let old = Secrets::Passwords(PasswordSet::new(old).unwrap());
+        let next = old.successor(profile, &SystemRandom).unwrap();
+        let next = next.passwords().unwrap();
+        let levels = [Level::One, Level::Two, Level::Three];
+        assert_eq!(next.levels().collect::<Vec<_>>(), levels);
+        let new = levels.map(|level| next.password(level).unwrap().expose());
+        let allowed = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+        assert!(
+            new.iter()
+                .all(|new| new.len() == 8 && new.iter().all(allowed))
         );
-        let new = next.password(Level::Three).unwrap().expose();
-        assert!(new.len() == 8 && new != b"FEDC0003");
-        assert!(new.iter().all(|byte| ALPHABET.contains(byte)));
+        assert!(new[0] != new[1] && new[1] != new[2] && new[2] != b"FEDC0003");
+        assert!(
+            old.successor(profiles.get("dlms").unwrap(), &SystemRandom)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn every_character_of_a_password_is_as_likely_as_another() {
+        struct Counting(AtomicU8);
+        impl Random for Counting {
+            fn fill(&self, bytes: &mut [u8]) {
+                bytes.fill_with(|| self.0.fetch_add(1, Ordering::SeqCst));
+            }
+        }
+        let profiles = Profiles::built_in();
+        let Protocol::ModeC(mode_c) = &profiles.get("simulated-mode-c").unwrap().protocol else {
+            panic!("mode C");
+        };
+        let (random, mut counts) = (Counting(AtomicU8::new(0)), BTreeMap::new());
+        // 9 × 28 characters are what 256 bytes make: 36 × 7, and the four bytes above are thrown away.
+        for _ in 0..63 {
+            for byte in mode_c.passwords.random(&random).expose() {
+                *counts.entry(*byte).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(counts.len(), 36);
+        assert!(counts.values().all(|count| *count == 14), "{counts:?}");
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Event {
         self.meter["msn"].as_str().unwrap_or_default()
     }
 
+    /// The meter's make.
+    pub fn make(&self) -> &str {
+        self.meter["make_model"].as_str().unwrap_or_default()
+    }
+
     /// The customer goes back: the same meter, the two suppliers the other way round, since yesterday.
     pub fn returned(&self, now: Timestamp) -> Result<Self, Failure> {
         let yesterday = now.before(std::time::Duration::from_secs(86_400));

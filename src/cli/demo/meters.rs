@@ -9,13 +9,13 @@ use super::events::Event;
 use super::market::Market;
 use super::play::Handed;
 use crate::cli::exit::Failure;
+use crate::cli::meter::simulation::Seed;
 use crate::cli::takeover::{JournalKey, Opened, SupplierEscrow};
 use crate::dlms::SystemTitle;
 use crate::meter::journal::{Journal, JournalSettings};
-use crate::meter::link::{DeviceId, DlmsDial};
+use crate::meter::link::{DlmsDial, MeterDial};
 use crate::meter::profile::Profiles;
 use crate::meter::secrets::Secrets;
-use crate::meter::simulate::{Faults, MeterSeed, Simulator};
 use crate::meter::takeover::{Outcome, Settings, Takeover};
 use crate::types::{Clock as _, Fuel, Mpid, SystemRandom};
 
@@ -24,44 +24,66 @@ use crate::types::{Clock as _, Fuel, Mpid, SystemRandom};
 pub struct TakenOver {
     /// Its serial.
     pub serial: String,
+    /// What it speaks.
+    pub protocol: &'static str,
     /// Who has it now.
     pub supplier: Mpid,
     /// Whether the takeover was reported as rotated.
     pub rotated: bool,
-    /// Whether the meter still holds the keys that the losing supplier knows.
+    /// Whether the meter still holds the keys or passwords that the losing supplier knows.
     pub old_keys_work: bool,
     /// How often a nonce was used twice.
     pub nonce_reuses: u32,
 }
 
-/// Takes over up to `limit` of the released DLMS meters, each a simulated one on loopback.
+/// Takes over so many of the released DLMS meters, and so many of those with passwords, each a simulated one on loopback.
 pub async fn take_over(
     market: &Market,
     events: &[Event],
     handed: &[Handed],
-    limit: usize,
+    (dlms, passwords): (usize, usize),
 ) -> Result<Vec<TakenOver>, Failure> {
-    let fit = handed.iter().filter(|handed| {
-        let event = &events[handed.event];
-        event.scenario == "normal" && event.mpxn.fuel() == Fuel::Electricity && event.is_dlms()
-    });
+    let profiles = profiles(events)?;
+    let fit = |is_dlms| {
+        handed.iter().filter(move |handed| {
+            let event = &events[handed.event];
+            event.scenario == "normal"
+                && event.mpxn.fuel() == Fuel::Electricity
+                && event.is_dlms() == is_dlms
+        })
+    };
     let mut taken = Vec::new();
-    for handed in fit.take(limit) {
-        taken.push(one(market, &events[handed.event], handed).await?);
+    for handed in fit(true).take(dlms).chain(fit(false).take(passwords)) {
+        taken.push(one(market, &profiles, &events[handed.event], handed).await?);
     }
     Ok(taken)
 }
 
-async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOver, Failure> {
+/// All meters with passwords are simulated ones here, whatever make the event says.
+fn profiles(events: &[Event]) -> Result<Profiles, Failure> {
+    let mut profiles = Profiles::built_in();
+    let simulated = profiles.choose("Simulated", "iec62056-21").map(Arc::clone);
+    let simulated =
+        simulated.ok_or_else(|| Failure::failed("the simulated meters have no profile"))?;
+    let makes = events.iter().map(|event| event.make().to_owned()).collect();
+    profiles.add(simulated.for_makes("demo", makes));
+    Ok(profiles)
+}
+
+async fn one(
+    market: &Market,
+    profiles: &Profiles,
+    event: &Event,
+    handed: &Handed,
+) -> Result<TakenOver, Failure> {
     let supplier = market
         .suppliers
         .get(&event.requester)
         .ok_or_else(|| Failure::failed("the supplier takes no part"))?;
     let opened = Opened::release(&handed.document.release, &supplier.sealing)?;
-    let profiles = Profiles::built_in();
-    let on_the_wall = opened.meter(&profiles, Some(LOOPBACK))?;
-    let simulator = simulator(event, opened.meter(&profiles, Some(LOOPBACK))?).await?;
-    let meter = opened.meter(&profiles, Some(simulator.address()))?;
+    let (_, known) = opened.on_the_line()?;
+    let simulator = Seed::like(&opened)?.start(LOOPBACK, &[]).await?;
+    let meter = opened.meter(profiles, Some(simulator.address()))?;
 
     let key = Arc::new(JournalKey::random(&SystemRandom));
     let path = market.folder.join(format!("journal-{}.db", event.serial()));
@@ -74,15 +96,16 @@ async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOve
         clock: &market.clock,
         opened: BTreeMap::from([(opened.handover, opened)]),
     };
-    let dial = DlmsDial {
+    let dlms = DlmsDial {
         title: SystemTitle(*b"COSESCRW"),
         counters: &journal,
         random: &SystemRandom,
     };
+    let dial = MeterDial { dlms };
     let takeover = Takeover {
         journal: &journal,
         dial: &dial,
-        profiles: &profiles,
+        profiles,
         escrow: &escrow,
         clock: &market.clock,
         random: &SystemRandom,
@@ -93,18 +116,16 @@ async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOve
         .run(meter.handover, &|_, _| {})
         .await
         .map_err(Failure::failed)?;
-    let state = simulator.state();
     let taken = TakenOver {
         serial: event.serial().to_owned(),
+        protocol: known.first().map_or("", Secrets::protocol),
         supplier: event.requester,
         rotated: matches!(
             outcome,
             Outcome::Done(crate::meter::escrow::Report::Rotated { .. })
         ),
-        old_keys_work: (on_the_wall.candidates.iter())
-            .filter_map(Secrets::keys)
-            .any(|keys| state.holds(keys)),
-        nonce_reuses: state.nonce_reuses,
+        old_keys_work: known.iter().any(|secrets| simulator.holds_any(secrets)),
+        nonce_reuses: simulator.nonce_reuses(),
     };
     simulator.stop().await;
     journal.close().await;
@@ -113,27 +134,6 @@ async fn one(market: &Market, event: &Event, handed: &Handed) -> Result<TakenOve
 
 async fn open_journal(path: &Path, key: Arc<JournalKey>) -> Result<Journal, Failure> {
     Journal::open(path, key, JournalSettings::default())
-        .await
-        .map_err(Failure::failed)
-}
-
-/// The meter on the wall: it has the keys of the package, and shows what the losing supplier read.
-async fn simulator(
-    event: &Event,
-    meter: crate::meter::released::ReleasedMeter,
-) -> Result<Simulator, Failure> {
-    let keys = meter.candidates.into_iter().next();
-    let keys = keys.and_then(Secrets::into_keys);
-    let (Some(keys), DeviceId::SystemTitle(title)) = (keys, meter.device) else {
-        return Err(Failure::failed("the release holds no keys"));
-    };
-    let counter = keys.last_counter();
-    let mut seed = MeterSeed::new(event.serial(), title, keys);
-    seed.last_counter = Some(counter);
-    if let Some(total) = seed.registers.first_mut() {
-        total.value = event.total_watt_hours();
-    }
-    Simulator::start(LOOPBACK, seed, Faults::default())
         .await
         .map_err(Failure::failed)
 }

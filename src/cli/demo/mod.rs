@@ -61,6 +61,7 @@ impl Row for Line {
 impl Row for meters::TakenOver {
     const COLUMNS: &'static [&'static str] = &[
         "serial",
+        "protocol",
         "supplier",
         "rotated",
         "old_keys_work",
@@ -70,6 +71,7 @@ impl Row for meters::TakenOver {
     fn cells(&self) -> Vec<String> {
         vec![
             self.serial.clone(),
+            self.protocol.to_owned(),
             self.supplier.to_string(),
             self.rotated.to_string(),
             self.old_keys_work.to_string(),
@@ -115,7 +117,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
         .filter(|index| outcomes.get(index) != Some(&events[*index].expect))
         .count();
 
-    let taken = meters::take_over(&market, &events, &handed, METERS).await?;
+    let taken = meters::take_over(&market, &events, &handed, (DLMS, PASSWORDS)).await?;
     output.note(format_args!(
         "{} simulated meters were taken over",
         taken.len()
@@ -218,7 +220,9 @@ fn progress(steps: usize, output: &Output) -> ProgressBar {
     bar
 }
 
-/// How many simulated meters are taken over.
-const METERS: usize = 5;
+/// How many simulated meters are taken over: of DLMS, of IEC 62056-21 with passwords, of both.
+const DLMS: usize = 5;
+const PASSWORDS: usize = 3;
+const METERS: usize = DLMS + PASSWORDS;
 /// 100 synthetic events: every scenario, every class of meter.
 const EVENTS: &str = include_str!("../../../tests/data/cos_events.jsonl");

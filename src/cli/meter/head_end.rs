@@ -16,7 +16,7 @@ use crate::envelope::SealingPublicKey;
 use crate::identity::SigningIdentity;
 use crate::meter::fleet::{Counts, run_fleet};
 use crate::meter::journal::{Claim, JournalSettings};
-use crate::meter::link::DlmsDial;
+use crate::meter::link::{DlmsDial, MeterDial};
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
 use crate::meter::takeover::{Rounds, Settings, Takeover};
@@ -224,11 +224,12 @@ impl HeadEnd<'_> {
             clock: self.clock,
             opened: work.opened,
         };
-        let dial = DlmsDial {
+        let dlms = DlmsDial {
             title: self.how.system_title,
             counters: journal,
             random: &SystemRandom,
         };
+        let dial = MeterDial { dlms };
         let takeover = Takeover {
             journal,
             dial: &dial,

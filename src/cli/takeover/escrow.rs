@@ -6,14 +6,14 @@ use super::Opened;
 use crate::client::{Client, ClientError, Depositor, seal_package, seal_read};
 use crate::dlms::keys::KeyRole;
 use crate::dlms::obis::Obis;
-use crate::envelope::package::{Credential, Dlms, Package, SecretHex};
+use crate::envelope::package::{Credential, Dlms, Level, Package, Password, SecretHex, SecretText};
 use crate::envelope::read::Read;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
 use crate::identity::SigningIdentity;
 use crate::meter::escrow::{Escrow, EscrowError, Report};
 use crate::meter::released::{RegisterRead, ReleasedMeter};
-use crate::meter::secrets::{KeySet, Secrets};
+use crate::meter::secrets::{KeySet, PasswordSet, Secrets};
 use crate::types::{
     Clock, EnvelopeId, HandoverId, PartyId, Random, Secret, SystemRandom, Timestamp,
 };
@@ -141,6 +141,9 @@ impl SupplierEscrow<'_> {
                 put_keys(dlms, keys);
                 true
             }
+            (Credential::Password(password), Secrets::Passwords(passwords)) => {
+                put_passwords(password, passwords)
+            }
             _ => false,
         });
         put.then_some(package).ok_or_else(|| {
@@ -170,6 +173,30 @@ fn put_keys(dlms: &mut Dlms, keys: &KeySet) {
     dlms.kek = hex(keys.kek());
     dlms.gbek = keys.key(KeyRole::Gbek).and_then(hex);
     dlms.invocation_counter = Some(keys.last_counter());
+}
+
+/// User names stay as they are; levels that were not handed over are added. Whether all of them found their place.
+fn put_passwords(package: &mut Password, passwords: &PasswordSet) -> bool {
+    let all = passwords.levels().all(|level| {
+        let new = passwords.password(level).map(Secret::expose);
+        let new = new.and_then(|new| SecretText::from_text(str::from_utf8(new).ok()?));
+        let user = SecretText::from_text("");
+        let (Some(password), Some(user)) = (new, user) else {
+            return false;
+        };
+        let level = level.number();
+        match package.levels.iter_mut().find(|known| known.level == level) {
+            Some(known) => known.password = password,
+            None => package.levels.push(Level {
+                level,
+                user,
+                password,
+            }),
+        }
+        true
+    });
+    package.levels.sort_by_key(|level| level.level);
+    all
 }
 
 /// A new key for a request that is sent once: an unknown outcome is asked for by the takeover, not by the transport.

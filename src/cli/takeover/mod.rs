@@ -9,14 +9,14 @@ pub use escrow::SupplierEscrow;
 use super::exit::{Exit, Failure};
 use crate::dlms::SystemTitle;
 use crate::dlms::keys::Suite;
-use crate::envelope::package::{Credential, Dlms, Package, SecretHex, Text};
+use crate::envelope::package::{Credential, Dlms, Package, Password, SecretHex, Text};
 use crate::envelope::read::Read;
 use crate::envelope::{Kek, Release, SealingKeyPair};
 use crate::meter::journal::{SealError, Sealer};
 use crate::meter::link::DeviceId;
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
-use crate::meter::secrets::{KeySet, Secrets};
+use crate::meter::secrets::{InvalidSecrets, KeySet, Level, PasswordSet, Secrets};
 use crate::types::{Component, HandoverId, Random, Secret, SupplyStartDate, SystemRandom};
 
 /// What a release holds, opened.
@@ -74,19 +74,13 @@ impl Opened {
             .packages
             .first()
             .ok_or_else(|| unfit("the release holds no package"))?;
-        let candidates = self
-            .packages
-            .iter()
-            .filter_map(management)
-            .map(|dlms| key_set(dlms).map(Secrets::from))
-            .collect::<Result<Vec<_>, _>>()?;
-        let dlms = management(package).ok_or_else(|| unfit("the meter has no DLMS keys"))?;
-        let title = dlms.system_title.as_ref().map(SecretHex::expose);
-        let title = title.ok_or_else(|| unfit("the package names no system title"))?;
-        let title = SystemTitle::from_slice(title).map_err(Failure::failed)?;
+        let (device, candidates) = self.on_the_line()?;
+        let protocol = candidates.first().map_or("dlms", Secrets::protocol);
         let make = package.meter.make.as_str();
-        let profile = profiles.choose(make, "dlms");
-        let profile = profile.ok_or_else(|| unfit("no meter profile is for DLMS"))?;
+        let profile = profiles.choose(make, protocol).ok_or_else(|| {
+            unfit(&format!("no meter profile is for `{make}` with {protocol}"))
+                .hint("write one, and name its folder with `--profiles`")
+        })?;
         let text = |text: &Text<1, 64>| text.as_str().to_owned();
         let released = || {
             let host = package.comms.address.as_ref()?.expose().parse().ok()?;
@@ -101,7 +95,7 @@ impl Opened {
                 .or_else(released)
                 .ok_or_else(|| unfit("the package names no address and port"))?,
             profile: profile.name.clone(),
-            device: DeviceId::SystemTitle(title),
+            device,
             device_name: package.meter.device_name.as_ref().map(text),
             firmware: package.meter.firmware.as_ref().map(text),
             supply_start: package.supply_start_date.map(SupplyStartDate::effective_at),
@@ -110,6 +104,75 @@ impl Opened {
             repoint: None,
         })
     }
+}
+
+impl Opened {
+    /// What the meter calls itself, and the secrets it may have, newest first.
+    pub fn on_the_line(&self) -> Result<(DeviceId, Vec<Secrets>), Failure> {
+        let package = self.packages.first();
+        let missing = || Failure::new(Exit::Refused, "the release holds no package");
+        let package = package.ok_or_else(missing)?;
+        Ok(match management(package) {
+            Some(dlms) => (system_title(dlms)?, self.key_sets()?),
+            None => (outstation(package), self.password_sets()?),
+        })
+    }
+
+    fn key_sets(&self) -> Result<Vec<Secrets>, Failure> {
+        let managements = self.packages.iter().filter_map(management);
+        managements
+            .map(|dlms| key_set(dlms).map(Secrets::from))
+            .collect()
+    }
+
+    /// Sets without the password that changes passwords are of no use.
+    fn password_sets(&self) -> Result<Vec<Secrets>, Failure> {
+        let passwords = self.packages.iter().filter_map(passwords);
+        let sets = passwords.map(password_set).collect::<Result<Vec<_>, _>>()?;
+        let sets: Vec<_> = sets
+            .into_iter()
+            .filter(|set| set.password(Level::Three).is_some())
+            .map(Secrets::Passwords)
+            .collect();
+        if sets.is_empty() {
+            let missing = "the package has neither DLMS keys nor a password of level 3";
+            return Err(Failure::new(Exit::Refused, missing).hint(
+                "reject it with `cos-escrow handover reject`: the losing supplier owes them",
+            ));
+        }
+        Ok(sets)
+    }
+}
+
+fn system_title(dlms: &Dlms) -> Result<DeviceId, Failure> {
+    let title = dlms.system_title.as_ref().map(SecretHex::expose);
+    let missing = || Failure::new(Exit::Refused, "the package names no system title");
+    let title = SystemTitle::from_slice(title.ok_or_else(missing)?);
+    title.map(DeviceId::SystemTitle).map_err(Failure::failed)
+}
+
+/// Without a name of its own, a meter is alone on its line.
+fn outstation(package: &Package) -> DeviceId {
+    let name = package.meter.outstation_id.as_ref();
+    DeviceId::Outstation(name.map_or("", |name| name.as_str()).to_owned())
+}
+
+fn passwords(package: &Package) -> Option<&Password> {
+    let mut credentials = package.credentials.iter();
+    credentials.find_map(|credential| match credential {
+        Credential::Password(password) => Some(password),
+        Credential::Dlms(_) => None,
+    })
+}
+
+fn password_set(password: &Password) -> Result<PasswordSet, Failure> {
+    let levels = password.levels.iter().map(|level| {
+        let secret = Secret::new(level.password.expose().as_bytes().to_vec());
+        Ok((Level::try_from(level.level)?, secret))
+    });
+    let levels = levels.collect::<Result<Vec<_>, InvalidSecrets>>();
+    let set = levels.and_then(PasswordSet::new);
+    set.map_err(|error| Failure::new(Exit::Refused, error))
 }
 
 /// The keys of the management association.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::meter::escrow::StopReason;
 use crate::meter::link::Identity;
 use crate::meter::released::RegisterRead;
-use crate::meter::secrets::Role;
+use crate::meter::secrets::{Level, Role};
 use crate::types::Timestamp;
 
 /// The steps, in order. From `Prepared` to `OthersDone` they are taken once a round.
@@ -150,6 +150,9 @@ pub struct Progress {
     pub stays_open: Vec<Role>,
     /// Whether the released keys were refused after the new ones worked.
     pub released_refused: bool,
+    /// At which levels the released passwords were refused.
+    #[serde(default)]
+    pub levels_refused: Vec<Level>,
 }
 
 impl Progress {
@@ -175,6 +178,7 @@ impl Progress {
             reads: Vec::new(),
             stays_open: Vec::new(),
             released_refused: false,
+            levels_refused: Vec::new(),
         }
     }
 

@@ -22,7 +22,7 @@ pub enum CountersError {
 /// What went wrong between us and a meter.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LinkError {
-    /// No connection came about; nothing was sent.
+    /// No connection came about, or it was lost where that says nothing about secrets.
     #[error("the meter cannot be reached")]
     Unreachable,
     /// The meter was silent for too long.
@@ -34,6 +34,9 @@ pub enum LinkError {
     /// The meter says that the keys are not its keys.
     #[error("the meter refuses the keys")]
     KeysRefused,
+    /// The line was lost over a password: whether the meter took it, or counts it as wrong, is not known.
+    #[error("the line was lost while logging in")]
+    LoginLost,
     /// The meter answers, but does not prove that it has the keys.
     #[error("the meter does not prove that it has the keys")]
     MeterUnproven,

@@ -6,17 +6,21 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use any::{AnyLink, MeterDial};
 pub use dlms::{DlmsDial, DlmsLink};
+pub use iec62056_21::{ModeCDial, ModeCLink};
 
 use super::profile::Profile;
-use super::secrets::{Role, Secrets};
+use super::secrets::{Level, Role, Secrets};
 use crate::dlms::SystemTitle;
 use crate::dlms::obis::Obis;
 use crate::dlms::objects::ScalerUnit;
 use crate::types::{Digest, Timestamp};
 
+mod any;
 mod dlms;
 mod error;
+mod iec62056_21;
 mod transport;
 
 pub use error::{CountersError, LinkError};
@@ -95,6 +99,8 @@ pub enum Login<'a> {
     Anybody,
     /// As the one that may change everything.
     Manager(Credentials<'a>),
+    /// As one that has the password of this level, for IEC 62056-21.
+    Level(Level, &'a Secrets),
 }
 
 /// What a manager proves itself with.

@@ -19,10 +19,31 @@
 //! registers = ["1.0.1.8.0.255"]
 //! frozen = "1.0.98.1.0.255"    # optional: the profile in which the meter freezes them, read by selective access
 //! ```
+//! or, in the place of `dlms`:
+//!
+//! ```toml
+//! [iec62056-21]                # mode C; all but `passwords` and `read` optional
+//! readout = true               # whether a readout shows anybody the serial number
+//! login = "plain"              # how a password answers a seed; there is no other way yet
+//! [iec62056-21.passwords]
+//! length = 8                   # always exactly so many characters
+//! characters = "0123456789ABCDEF"
+//! wrong_in_a_row = 2           # wrong passwords before a pause: fewer than make the meter lock
+//! level_1 = "C003.1"           # the registers that take new passwords, all written at level 3
+//! level_3 = "C003.3"           # level_3 is required
+//! [iec62056-21.registers]      # what is not named, the meter has not
+//! serial = "C.1.0"             # also firmware, date, time
+//! [iec62056-21.settings]
+//! apn = "C090.APN"             # also push, port
+//! [[iec62056-21.read]]         # the read of the change of supplier
+//! at = "1.8.0"
+//! is = "1.0.1.8.0.255"
+//! ```
 //! The name of a file, without `.toml`, is the profile's name. The profile named like the protocol serves all meters that
 //! no other names. A profile in the operator's folder takes the place of a built-in one of the same name.
 
 mod dlms;
+mod iec62056_21;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,6 +54,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use dlms::{Dlms, KeyTransfer, Objects, Read};
+pub use iec62056_21::{LoginForm, ModeC, Passwords, ReadRegister, Registers};
 
 use super::link::{Item, SettingName};
 
@@ -54,6 +76,8 @@ pub struct Profile {
 pub enum Protocol {
     /// DLMS/COSEM over the TCP wrapper.
     Dlms(Dlms),
+    /// IEC 62056-21 mode C over a transparent TCP connection.
+    ModeC(Box<ModeC>),
 }
 
 /// How patient to be with a type of meter.
@@ -78,6 +102,8 @@ struct Document {
     #[serde(default)]
     line: Line,
     dlms: Option<Dlms>,
+    #[serde(rename = "iec62056-21")]
+    mode_c: Option<ModeC>,
 }
 
 impl Profiles {
@@ -148,14 +174,20 @@ impl Profile {
         };
         let document: Document =
             toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
-        let dlms = document
-            .dlms
-            .ok_or_else(|| wrong("the table `dlms` is missing".to_owned()))?;
+        let protocol = match (document.dlms, document.mode_c) {
+            (Some(dlms), None) => Protocol::Dlms(dlms),
+            (None, Some(mode_c)) => Protocol::ModeC(Box::new(mode_c)),
+            _ => {
+                return Err(wrong(
+                    "one table `dlms` or `iec62056-21` is needed".to_owned(),
+                ));
+            }
+        };
         let profile = Self {
             name: name.to_owned(),
             makes: document.makes,
             line: document.line,
-            protocol: Protocol::Dlms(dlms),
+            protocol,
         };
         match profile.problem() {
             Some(problem) => Err(wrong(problem)),
@@ -163,10 +195,21 @@ impl Profile {
         }
     }
 
+    /// The same, by another name, for other makes.
+    #[must_use]
+    pub fn for_makes(&self, name: &str, makes: Vec<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            makes,
+            ..self.clone()
+        }
+    }
+
     /// Whether meters of this type have a setting.
     pub fn offers(&self, setting: SettingName) -> bool {
         match &self.protocol {
             Protocol::Dlms(dlms) => dlms.objects.setting(setting).is_some(),
+            Protocol::ModeC(mode_c) => mode_c.setting(setting).is_some(),
         }
     }
 
@@ -174,6 +217,15 @@ impl Profile {
     pub fn shows(&self, item: Item) -> bool {
         match &self.protocol {
             Protocol::Dlms(dlms) => dlms.objects.item(item).is_some(),
+            Protocol::ModeC(mode_c) => mode_c.shows(item),
+        }
+    }
+
+    /// How many wrong secrets in a row are dared before a pause.
+    pub fn wrong_in_a_row(&self) -> u32 {
+        match &self.protocol {
+            Protocol::Dlms(_) => WRONG_IN_A_ROW,
+            Protocol::ModeC(mode_c) => mode_c.passwords.wrong_in_a_row,
         }
     }
 
@@ -181,6 +233,7 @@ impl Profile {
     pub fn changes_one_by_one(&self) -> bool {
         match &self.protocol {
             Protocol::Dlms(dlms) => dlms.key_transfer == KeyTransfer::OneByOne,
+            Protocol::ModeC(_) => true,
         }
     }
 
@@ -190,6 +243,7 @@ impl Profile {
         }
         self.line.problem().or_else(|| match &self.protocol {
             Protocol::Dlms(dlms) => dlms.problem(),
+            Protocol::ModeC(mode_c) => mode_c.problem(),
         })
     }
 }
@@ -199,6 +253,7 @@ impl Protocol {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Dlms(_) => "dlms",
+            Self::ModeC(_) => "iec62056-21",
         }
     }
 }
@@ -254,7 +309,15 @@ pub struct ProfileError {
     problem: String,
 }
 
-const BUILT_IN: [(&str, &str); 1] = [("dlms", include_str!("../../../policies/meters/dlms.toml"))];
+/// Meters lock their doors after a few failures; how many differs, and nobody tells.
+const WRONG_IN_A_ROW: u32 = 3;
+const BUILT_IN: [(&str, &str); 2] = [
+    ("dlms", include_str!("../../../policies/meters/dlms.toml")),
+    (
+        "simulated-mode-c",
+        include_str!("../../../policies/meters/simulated-mode-c.toml"),
+    ),
+];
 
 #[cfg(test)]
 mod tests {
@@ -291,7 +354,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_profile_is_said_with_its_place() {
         for (text, expected) in [
-            ("", "`dlms` is missing"),
+            ("", "one table `dlms` or `iec62056-21` is needed"),
             ("mekes = []\n", "unknown field `mekes`"),
             (
                 "[line]\nanswer_seconds = 0\n",

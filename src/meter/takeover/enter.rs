@@ -15,16 +15,21 @@ pub(super) enum Entry {
     Open,
     /// Not with these.
     Refused,
+    /// Nobody knows: the line was lost over a password.
+    Lost,
 }
 
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Enters with the first pair that opens, and remembers it.
     pub(super) async fn enter_with_any(&mut self, order: &[Pair]) -> Result<Option<Pair>, Halt> {
+        let mut lost = false;
         for pair in order {
             if self.progress.refused.contains(pair) || !self.can_be(*pair)? {
                 continue;
             }
-            if self.enter(*pair).await? == Entry::Open {
+            let entry = self.enter(*pair).await?;
+            lost |= entry == Entry::Lost;
+            if entry == Entry::Open {
                 let before = self.progress.held.pair.replace(*pair);
                 if before.is_some_and(|before| before != *pair) {
                     // A key arrived, so the key that it was wrapped under is one that the meter has.
@@ -33,6 +38,11 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
                 self.save().await?;
                 return Ok(Some(*pair));
             }
+        }
+        if lost {
+            // One of them may be right after all. From the beginning, later.
+            self.progress.refused.clear();
+            return Err(self.leave_alone(LinkError::LoginLost).await?);
         }
         Ok(None)
     }
@@ -49,6 +59,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
             Entry::Open => Ok(()),
             // It had these keys. Somebody else is at the meter, or it is out of order: neither is for us to guess.
             Entry::Refused => Err(self.leave_alone(LinkError::KeysRefused).await?),
+            Entry::Lost => Err(self.leave_alone(LinkError::LoginLost).await?),
         }
     }
 
@@ -60,9 +71,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         for _ in 0..STALE_TRIES {
             match self.log_in(pair, counter).await {
                 Ok(told) => {
-                    self.progress.failures = 0;
-                    self.progress.failures_in_all -= 1;
-                    self.progress.back_off = Duration::ZERO;
+                    self.let_in();
                     self.progress.refused.clear();
                     self.progress.counter_seen = counter;
                     self.check_serial(&told)?;
@@ -72,6 +81,10 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
                 Err(Failure::Link(LinkError::StaleCounter(lowest))) => {
                     counter =
                         counter.max(lowest.map_or(counter, |lowest| lowest.saturating_sub(1)));
+                }
+                Err(Failure::Link(LinkError::LoginLost)) => {
+                    self.count_failure().await?;
+                    return Ok(Entry::Lost);
                 }
                 Err(Failure::Link(error)) if error.is_failed_login() => {
                     self.progress.refused.push(pair);
@@ -146,9 +159,16 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Ok(())
     }
 
+    /// The last attempt was no failure, and the meter forgets those before it.
+    pub(super) fn let_in(&mut self) {
+        self.progress.failures = 0;
+        self.progress.failures_in_all -= 1;
+        self.progress.back_off = Duration::ZERO;
+    }
+
     /// ORDER: an attempt is counted before it is made, so that a crash never makes it free.
-    async fn count_attempt(&mut self) -> Result<(), Halt> {
-        if self.progress.failures >= MAX_FAILURES {
+    pub(super) async fn count_attempt(&mut self) -> Result<(), Halt> {
+        if self.progress.failures >= self.profile.wrong_in_a_row() {
             return Err(self.back_off().await?);
         }
         self.progress.failures += 1;
@@ -157,8 +177,8 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Ok(())
     }
 
-    async fn count_failure(&mut self) -> Result<(), Halt> {
-        if self.progress.failures >= MAX_FAILURES {
+    pub(super) async fn count_failure(&mut self) -> Result<(), Halt> {
+        if self.progress.failures >= self.profile.wrong_in_a_row() {
             return Err(self.back_off().await?);
         }
         self.save().await?;
@@ -174,7 +194,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
     }
 
     /// The attempt said nothing about the keys.
-    async fn void_attempt(&mut self, error: LinkError) -> Result<Halt, TakeoverError> {
+    pub(super) async fn void_attempt(&mut self, error: LinkError) -> Result<Halt, TakeoverError> {
         self.progress.failures -= 1;
         self.progress.failures_in_all -= 1;
         self.leave_alone(error).await
@@ -209,8 +229,6 @@ pub(super) enum Failure {
     Ours(TakeoverError),
 }
 
-/// Meters lock their doors after a few failures; how many differs, and nobody tells.
-const MAX_FAILURES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_secs(15 * 60);
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const STALE_TRIES: usize = 3;

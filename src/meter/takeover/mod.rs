@@ -25,6 +25,7 @@ mod enter;
 mod inventory;
 mod order;
 mod others;
+mod passwords;
 pub(super) mod repoint;
 mod rotate;
 mod verify;
@@ -253,7 +254,8 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
 
     async fn generate(&mut self) -> Result<(), Halt> {
         let held = self.set(self.held_pair()?.guek)?;
-        let set = held.successor(self.takeover.random);
+        let set = held.successor(&self.profile, self.takeover.random);
+        let set = set.map_err(|_| damaged("the profile is for another protocol"))?;
         let number = self.sets.keys().next_back().map_or(1, |newest| newest + 1);
         self.progress.target = Some(number);
         self.progress.generation = None;

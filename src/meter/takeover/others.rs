@@ -10,6 +10,10 @@ use crate::meter::secrets::Role;
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Comes in once more with the new secrets, changes all others, and lists what stays open.
     pub(super) async fn others(&mut self) -> Result<(), Halt> {
+        if self.set(self.target()?)?.passwords().is_some() {
+            self.progress.stays_open = self.change_lower_passwords().await?;
+            return self.commit(State::OthersDone).await;
+        }
         self.enter_with_held().await?;
         self.change_kek().await?;
         let mut open = match self.link.other_secrets().await {

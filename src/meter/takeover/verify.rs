@@ -10,6 +10,9 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// The released keys are tried first and the new ones after them: that the meter answers then shows that it refused
     /// the keys, and was not merely silent.
     pub(super) async fn verify(&mut self) -> Result<(), Halt> {
+        if self.set(self.target()?)?.passwords().is_some() {
+            return self.verify_passwords().await;
+        }
         self.stay_out_while_waiting()?;
         if let Some(released) = self
             .progress

@@ -10,7 +10,7 @@ mod restore;
 mod signals;
 
 /// How often a drill repeats what it drills: what the variable says, if it is set.
-fn count(variable: &str, default: usize) -> usize {
+pub(super) fn count(variable: &str, default: usize) -> usize {
     let said = std::env::var_os(variable);
     said.map_or(default, |said| said.to_str().unwrap().parse().unwrap())
 }

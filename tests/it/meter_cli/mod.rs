@@ -6,6 +6,7 @@ use cos_escrow::cli::exit::Exit;
 use cos_escrow::cli::meter::ending::{Ending, Verdict, verdict};
 use cos_escrow::cli::meter::head_end::{HeadEnd, Rotation, Work};
 use cos_escrow::cli::meter::plan;
+use cos_escrow::cli::takeover::Opened;
 use cos_escrow::meter::fleet::Counts;
 use cos_escrow::meter::journal::{Claim, State};
 use cos_escrow::meter::profile::Profiles;
@@ -13,7 +14,7 @@ use cos_escrow::meter::secrets::Secrets;
 use cos_escrow::types::Clock as _;
 use tokio::sync::Notify;
 
-use world::{LOOPBACK, Wall, World, source};
+use world::{LOOPBACK, Suite, Wall, World, source};
 
 mod program;
 mod world;
@@ -49,6 +50,35 @@ async fn released_meters_become_ours_alone_and_the_escrow_knows() {
         assert_eq!(world.state_of(wall.handover).await, "confirmed");
         assert_eq!(desk.releases.read(wall.handover).unwrap(), None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meters_with_keys_and_meters_with_passwords_are_taken_over_in_one_run() {
+    let world = World::with(&[Suite::Passwords, Suite::Dlms, Suite::Passwords]).await;
+    let walls = world.meters(&[]).await;
+    let desk = world.desk().await;
+    let head_end = world.head_end(&desk);
+    let work = claimed(&world, &head_end, &walls).await;
+    let endings = head_end.run(work, &|_| {}).await.unwrap();
+    assert_eq!(verdicts(&endings), [Verdict::Rotated; 3], "{endings:?}");
+    for wall in &walls {
+        wall.assert_is_ours(&desk).await;
+        assert_eq!(world.state_of(wall.handover).await, "confirmed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_make_without_a_profile_is_refused_before_anything_is_sent() {
+    let world = World::with(&[Suite::Passwords]).await;
+    let mut opened: Opened = world.load(&world.releases[0]).opened;
+    opened.packages[0].meter.make = "Unheard-of 7".parse().unwrap();
+    let refused = opened.meter(&Profiles::built_in(), None).err().unwrap();
+    assert_eq!(refused.exit, Exit::Refused);
+    assert!(
+        refused.message.contains("Unheard-of 7"),
+        "{}",
+        refused.message
+    );
 }
 
 /// Runs until so many meters have reached a state, then drops the run as a crash would.

@@ -18,7 +18,6 @@ use cos_escrow::envelope::SealingKeyPair;
 use cos_escrow::identity::{Identity, Subject};
 use cos_escrow::meter::profile::Profiles;
 use cos_escrow::meter::secrets::Secrets;
-use cos_escrow::meter::simulate::Faults;
 use cos_escrow::types::{Clock as _, HandoverId, SupplyStartDate, SystemClock, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,11 +31,16 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A service that has released `count` meters, and whose clock shows the time of this machine.
+    /// A service that has released `count` DLMS meters, and whose clock shows the time of this machine.
     pub(super) async fn with_released(count: usize) -> Self {
+        Self::with(&vec![Suite::Dlms; count]).await
+    }
+
+    /// The same with meters of these kinds.
+    pub(super) async fn with(suites: &[Suite]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let now = SystemClock.now();
-        let events = events(count, now);
+        let (now, count) = (SystemClock.now(), suites.len());
+        let events = events(suites, now);
         let script = steps(&events);
         let suppliers = events.iter().flat_map(|event| [event.loser, event.gainer]);
         let suppliers: std::collections::BTreeSet<_> = suppliers.collect();
@@ -90,7 +94,6 @@ impl World {
         let mut walls = Vec::new();
         for release in &self.releases {
             let loaded = self.load(release);
-            let faults = Faults::parse(faults.iter().copied()).unwrap();
             let meter = like(&loaded, LOOPBACK, faults).await.unwrap();
             let known = loaded.opened.meter(&Profiles::built_in(), Some(LOOPBACK));
             let known = known.unwrap().candidates;
@@ -176,18 +179,17 @@ pub(super) struct Wall {
 impl Wall {
     /// The meter has the keys that the journal has, not those that the losing supplier has, and no nonce came twice.
     pub(super) async fn assert_is_ours(&self, desk: &Desk) {
-        let state = self.meter.simulator.state();
+        let meter = &self.meter.simulator;
         let ours = desk.journal.newest_secrets(self.handover).await.unwrap();
-        assert!(state.holds(ours.keys().unwrap()));
+        assert!(meter.holds(&ours));
         assert!(!self.is_untouched());
-        assert_eq!(state.nonce_reuses, 0);
+        assert_eq!(meter.nonce_reuses(), 0);
     }
 
     /// The meter has what the losing supplier knows, and nothing else.
     pub(super) fn is_untouched(&self) -> bool {
-        let state = self.meter.simulator.state();
-        let mut known = self.known.iter().filter_map(Secrets::keys);
-        known.any(|keys| state.holds(keys))
+        let meter = &self.meter.simulator;
+        self.known.iter().any(|secrets| meter.holds(secrets))
     }
 }
 
@@ -199,33 +201,56 @@ pub(super) fn source(release: &Path, address: SocketAddr) -> Source {
     }
 }
 
-/// Changes of supplier of DLMS meters from one supplier to another, effective yesterday.
-fn events(count: usize, now: Timestamp) -> Vec<Event> {
+/// What opens a meter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Suite {
+    Dlms,
+    Passwords,
+}
+
+/// Changes of supplier of such meters from one supplier to another, effective yesterday.
+fn events(suites: &[Suite], now: Timestamp) -> Vec<Event> {
     let text = include_str!("../../data/cos_events.jsonl");
-    let mut events = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let fit = |event: &Value| {
-        event["scenario"] == "normal"
-            && event["fuel"] == "E"
-            && event["security"]["suite"] == "dlms-0"
+    let template = |suite| {
+        let mut events = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let fit = |event: &Value| {
+            event["scenario"] == "normal"
+                && event["fuel"] == "E"
+                && event["security"]["suite"] == suite
+        };
+        events.find(fit).unwrap()
     };
-    let template = events.find(fit).unwrap();
+    let parties = template("dlms-0");
     let start = SupplyStartDate::containing(now.before(Duration::from_secs(86_400))).unwrap();
     let start_at = start.effective_at();
-    let event = |number: usize| {
-        let mut event = template.clone();
+    let event = |(number, suite): (usize, &Suite)| {
+        let mut event = match suite {
+            Suite::Dlms => template("dlms-0"),
+            Suite::Passwords => template("password"),
+        };
+        for party in ["loser", "gainer", "requester"] {
+            event[party] = parties[party].clone();
+        }
         event["event_id"] = json!(format!("{number:08x}-6d29-4a85-86e5-0a8cd526b61e"));
         event["mpxn"] = json!(supply_point(number));
         event["meter"]["msn"] = json!(format!("E19B{number:06}"));
-        event["security"]["system_title"] =
-            json!(format!("{:016X}", 0x4142_4300_0000_0000 + number));
+        event["meter"]["outstation_id"] = json!(format!("{number:08}"));
+        match suite {
+            Suite::Dlms => {
+                event["security"]["system_title"] =
+                    json!(format!("{:016X}", 0x4142_4300_0000_0000 + number));
+            }
+            // The profile of the simulated meters is for this make.
+            Suite::Passwords => event["meter"]["make_model"] = json!("Simulated MC100"),
+        }
         event["supply_start_date"] = json!(start);
         event["effective_utc"] = json!(start_at);
         event["gate_closure_utc"] = json!(start_at.before(Duration::from_secs(7 * 3_600)));
         event.to_string()
     };
-    let lines: Vec<_> = (1..=count).map(event).collect();
+    let lines: Vec<_> = (1..).zip(suites).map(event).collect();
     Event::read_all(&lines.join("\n")).unwrap()
 }
 

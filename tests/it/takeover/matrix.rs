@@ -29,8 +29,8 @@ fn cases() -> Vec<Case> {
         (&["defer"], None),
         (&["drop-response:1", "drop-response:2"], None),
         (&["partial", "drop-response:2"], None),
-        (&[], Some(Kill::BeforeTransfer)),
-        (&[], Some(Kill::AfterTransfer)),
+        (&[], Some(Kill::BeforeChange(1))),
+        (&[], Some(Kill::AfterChange(1))),
     ];
     let mut cases = Vec::new();
     for (faults, kill) in BOTH_WAYS {
@@ -48,7 +48,7 @@ fn cases() -> Vec<Case> {
         kill: None,
         transfer: together,
     });
-    let before = Some(Kill::BeforeTransfer);
+    let before = Some(Kill::BeforeChange(1));
     cases.push(Case {
         faults: &["partial", "silent"],
         kill: before,

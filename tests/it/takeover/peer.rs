@@ -99,7 +99,7 @@ fn switches(fault: &str) -> Vec<String> {
 }
 
 /// Waits for the line that tells the port.
-async fn announced(log: &Path) -> SocketAddr {
+pub(super) async fn announced(log: &Path) -> SocketAddr {
     for _ in 0..200 {
         let text = std::fs::read_to_string(log).unwrap();
         let address = text

@@ -3,7 +3,7 @@
 use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use cos_escrow::dlms::keys::{Suite, key_name};
 use cos_escrow::meter::escrow::{Escrow, EscrowError, Report};
 use cos_escrow::meter::journal::{Claim, Journal, JournalSettings, SealError, Sealer, State};
 use cos_escrow::meter::link::{
-    Change, DeviceId, Dial, DlmsDial, Identity, Item, LinkError, Login, MeterLink, Setting,
-    SettingName, Shown, Station,
+    Change, DeviceId, Dial, DlmsDial, Identity, Item, LinkError, Login, MeterDial, MeterLink,
+    Setting, SettingName, Shown, Station,
 };
 use cos_escrow::meter::profile::{KeyTransfer, Profile, Profiles};
 use cos_escrow::meter::released::{RegisterRead, ReleasedMeter};
@@ -97,12 +97,13 @@ impl World {
         }
     }
 
-    pub(super) fn dial(&self) -> DlmsDial<'_, Journal> {
-        DlmsDial {
+    pub(super) fn dial(&self) -> MeterDial<'_, Journal> {
+        let dlms = DlmsDial {
             title: SystemTitle(*b"COSTEST1"),
             counters: &self.journal,
             random: &SystemRandom,
-        }
+        };
+        MeterDial { dlms }
     }
 
     pub(super) fn takeover<'a, D>(
@@ -162,8 +163,10 @@ impl World {
         let dial = KillingDial {
             inner: &inner,
             kill,
+            changes: AtomicUsize::new(0),
             reached: &reached,
         };
+        let dial = &dial;
         let takeover = self.takeover(&dial, settings);
         let on_step = |_, state| {
             if kill == Kill::AfterState(state) {
@@ -195,6 +198,10 @@ impl World {
             }
         });
         ended.await.map(Result::unwrap)
+    }
+
+    pub(super) fn profile_of(&self, meter: &ReleasedMeter) -> Arc<Profile> {
+        Arc::clone(self.profiles.get(&meter.profile).unwrap())
     }
 
     pub(super) fn profile(&self, transfer: KeyTransfer) -> Arc<Profile> {
@@ -245,6 +252,10 @@ fn profiles() -> Profiles {
         let text = format!("{line}{text}");
         profiles.add(Profile::parse(profile_with(transfer), &text).unwrap());
     }
+    let mode_c = include_str!("../../../policies/meters/simulated-mode-c.toml");
+    let line = "[line]\nconnect_seconds = 5\nanswer_seconds = 1\n[iec62056-21.passwords]";
+    let mode_c = mode_c.replace("[iec62056-21.passwords]", line);
+    profiles.add(Profile::parse("simulated-mode-c", &mode_c).unwrap());
     profiles
 }
 
@@ -269,10 +280,12 @@ async fn open(folder: &TempDir, sealer: &Arc<TestSealer>) -> Journal {
 pub(super) enum Kill {
     /// When this state is durable.
     AfterState(State),
-    /// When keys are about to be sent.
-    BeforeTransfer,
+    /// When the change of secrets of this number, counted from 1, is about to be sent.
+    BeforeChange(usize),
+    /// When it has been sent, and before it is answered.
+    WithoutAnswer(usize),
     /// When the meter has answered.
-    AfterTransfer,
+    AfterChange(usize),
 }
 
 /// The keys that every meter here starts with: counting up from 00, D0 and 10.
@@ -295,7 +308,7 @@ pub(super) const TITLE: SystemTitle = SystemTitle(*b"MMM\0\0\xBC\x61\x4E");
 /// An escrow that does what it is asked and remembers it.
 #[derive(Default)]
 pub(super) struct TestEscrow {
-    deposits: Mutex<Vec<[Digest; 3]>>,
+    deposits: Mutex<Vec<Vec<Digest>>>,
     reads: Mutex<Vec<RegisterRead>>,
     reports: Mutex<Vec<Report>>,
     refuses: AtomicBool,
@@ -318,25 +331,39 @@ impl TestEscrow {
         self.deposits.lock().unwrap().last() == Some(&names(set))
     }
 
+    pub(super) fn last_deposit_holds(&self, secrets: &Secrets) -> bool {
+        self.deposits.lock().unwrap().last() == Some(&names_of(secrets))
+    }
+
     pub(super) fn refuse_deposits(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::SeqCst);
     }
 }
 
-fn names(set: &KeySet) -> [Digest; 3] {
-    [set.guek(), set.gak(), set.kek()].map(key_name)
+fn names_of(secrets: &Secrets) -> Vec<Digest> {
+    match secrets {
+        Secrets::Keys(set) => names(set),
+        Secrets::Passwords(set) => {
+            let passwords = set.levels().filter_map(|level| set.password(level));
+            passwords.map(key_name).collect()
+        }
+    }
+}
+
+fn names(set: &KeySet) -> Vec<Digest> {
+    [set.guek(), set.gak(), set.kek()].map(key_name).to_vec()
 }
 
 impl Escrow for TestEscrow {
     async fn write_ahead(&self, _: &ReleasedMeter, secrets: &Secrets) -> Result<u32, EscrowError> {
-        let keys = secrets.keys().unwrap();
+        let names = names_of(secrets);
         if self.refuses.load(Ordering::SeqCst) {
             return Err(EscrowError::Unavailable("as the test wants".to_owned()));
         }
         let mut deposits = self.deposits.lock().unwrap();
-        let known = deposits.iter().position(|known| *known == names(keys));
+        let known = deposits.iter().position(|known| *known == names);
         let index = known.unwrap_or_else(|| {
-            deposits.push(names(keys));
+            deposits.push(names);
             deposits.len() - 1
         });
         Ok(u32::try_from(index + 1).unwrap())
@@ -390,27 +417,34 @@ impl Sealer for TestSealer {
 
 /// Hands out links that stop for ever at a chosen point of the first transfer.
 struct KillingDial<'a> {
-    inner: &'a DlmsDial<'a, Journal>,
+    inner: &'a MeterDial<'a, Journal>,
     kill: Kill,
+    /// How many changes there were.
+    changes: AtomicUsize,
     reached: &'a Notify,
 }
 
-impl<'a> Dial for KillingDial<'a> {
+impl<'a> Dial for &'a KillingDial<'a> {
     type Link = KillingLink<'a>;
 
     fn dial(&self, station: Station) -> Self::Link {
         KillingLink {
             inner: self.inner.dial(station),
-            kill: self.kill,
-            reached: self.reached,
+            dial: self,
         }
     }
 }
 
 struct KillingLink<'a> {
-    inner: <DlmsDial<'a, Journal> as Dial>::Link,
-    kill: Kill,
-    reached: &'a Notify,
+    inner: <MeterDial<'a, Journal> as Dial>::Link,
+    dial: &'a KillingDial<'a>,
+}
+
+impl KillingDial<'_> {
+    async fn die(&self) {
+        self.reached.notify_one();
+        std::future::pending::<()>().await;
+    }
 }
 
 impl MeterLink for KillingLink<'_> {
@@ -439,14 +473,21 @@ impl MeterLink for KillingLink<'_> {
     }
 
     async fn change(&mut self, change: Change<'_>) -> Result<(), LinkError> {
-        if self.kill == Kill::BeforeTransfer {
-            self.reached.notify_one();
-            std::future::pending::<()>().await;
+        let number = self.dial.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.dial.kill == Kill::BeforeChange(number) {
+            self.dial.die().await;
+        }
+        if self.dial.kill == Kill::WithoutAnswer(number) {
+            // The first poll sends; the answer is for the second.
+            let mut sending = Box::pin(self.inner.change(change));
+            let sent = poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending()));
+            assert!(sent.await, "the answer was there before it was waited for");
+            drop(sending);
+            self.dial.die().await;
         }
         let done = self.inner.change(change).await;
-        if self.kill == Kill::AfterTransfer {
-            self.reached.notify_one();
-            std::future::pending::<()>().await;
+        if self.dial.kill == Kill::AfterChange(number) {
+            self.dial.die().await;
         }
         done
     }

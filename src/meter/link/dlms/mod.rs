@@ -47,12 +47,15 @@ impl<'a, C: Counters> Dial for DlmsDial<'a, C> {
     type Link = DlmsLink<'a, C>;
 
     fn dial(&self, station: Station) -> Self::Link {
-        let Protocol::Dlms(profile) = &station.profile.protocol;
+        let takes_lists = match &station.profile.protocol {
+            Protocol::Dlms(profile) => profile.get_with_list,
+            Protocol::ModeC(_) => false,
+        };
         DlmsLink {
             title: self.title,
             counters: self.counters,
             random: self.random,
-            takes_lists: profile.get_with_list,
+            takes_lists,
             station,
             association: None,
         }
@@ -78,11 +81,13 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
         match login {
             Login::Anybody => self.associate_publicly().await,
             Login::Manager(credentials) => self.associate_as_manager(credentials).await,
+            Login::Level(..) => Err(LinkError::NotOffered),
         }
     }
 
     async fn identity(&mut self, wanted: &[Item]) -> Result<Identity, LinkError> {
-        let has = |item: &Item| Some((*item, self.profile().objects.item(*item)?));
+        let objects = self.profile()?.objects.clone();
+        let has = |item: &Item| Some((*item, objects.item(*item)?));
         let (items, attributes): (Vec<_>, Vec<_>) = wanted.iter().filter_map(has).unzip();
         let values = self.get_all(&attributes).await?;
         let mut told = Identity::default();
@@ -95,7 +100,8 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
     }
 
     async fn registers(&mut self, as_of: Option<Timestamp>) -> Result<Vec<Shown>, LinkError> {
-        let frozen = match (self.profile().read.frozen, as_of) {
+        let buffer = self.profile()?.read.frozen;
+        let frozen = match (buffer, as_of) {
             (Some(buffer), Some(as_of)) => self.frozen(buffer, as_of).await?,
             _ => Vec::new(),
         };
@@ -106,13 +112,13 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
     }
 
     async fn setting(&mut self, name: SettingName) -> Result<Setting, LinkError> {
-        let attribute = self.profile().objects.setting(name);
+        let attribute = self.profile()?.objects.setting(name);
         let value = self.get(attribute.ok_or(LinkError::NotOffered)?).await?;
         values::setting(name, &value).map_err(|_| LinkError::Garbled)
     }
 
     async fn set(&mut self, setting: &Setting) -> Result<(), LinkError> {
-        let attribute = self.profile().objects.setting(setting.name());
+        let attribute = self.profile()?.objects.setting(setting.name());
         let descriptor = attribute_descriptor(attribute.ok_or(LinkError::NotOffered)?)?;
         let encoded = values::of_setting(setting).encode();
         let mut association = self.take().await?;
@@ -131,7 +137,7 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
 
     async fn other_secrets(&mut self) -> Result<Vec<Role>, LinkError> {
         match self.get(Member::OBJECT_LIST).await {
-            Ok(list) => Ok(self.doors(&listed_objects(&list).unwrap_or_default())),
+            Ok(list) => self.doors(&listed_objects(&list).unwrap_or_default()),
             Err(LinkError::Denied(_)) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -139,7 +145,7 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
 
     async fn change(&mut self, change: Change<'_>) -> Result<(), LinkError> {
         let keys = wrapped(change)?;
-        let descriptor = method_descriptor(self.profile().objects.key_transfer())?;
+        let descriptor = method_descriptor(self.profile()?.objects.key_transfer())?;
         let encoded = key_transfer(&keys).encode();
         let mut association = self.take().await?;
         let request = |session: &mut Session<'_>, out: &mut [u8]| {
@@ -167,14 +173,16 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
 }
 
 impl<'a, C: Counters> DlmsLink<'a, C> {
-    fn profile(&self) -> &Dlms {
-        let Protocol::Dlms(profile) = &self.station.profile.protocol;
-        profile
+    fn profile(&self) -> Result<&Dlms, LinkError> {
+        match &self.station.profile.protocol {
+            Protocol::Dlms(profile) => Ok(profile),
+            Protocol::ModeC(_) => Err(LinkError::NotOffered),
+        }
     }
 
     /// Associations and security set-ups other than our own: whoever knows their secrets still gets in.
-    fn doors(&self, objects: &[(u16, Obis)]) -> Vec<Role> {
-        let own = self.profile().objects.key_transfer().object;
+    fn doors(&self, objects: &[(u16, Obis)]) -> Result<Vec<Role>, LinkError> {
+        let own = self.profile()?.objects.key_transfer().object;
         let door = |(class, object): &(u16, Obis)| match *class {
             15 if *object != Obis::CURRENT_ASSOCIATION => vec![Role::Association(*object)],
             64 if *object != own => [KeyRole::Guek, KeyRole::Gak]
@@ -182,7 +190,7 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
                 .to_vec(),
             _ => Vec::new(),
         };
-        objects.iter().flat_map(door).collect()
+        Ok(objects.iter().flat_map(door).collect())
     }
 
     async fn get(&mut self, attribute: Member) -> Result<Value, LinkError> {
@@ -241,7 +249,7 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
     }
 
     async fn associate_publicly(&mut self) -> Result<(), LinkError> {
-        let client = self.profile().public_client;
+        let client = self.profile()?.public_client;
         let config = ClientConfig {
             client_sap: client,
             ..ClientConfig::default()
@@ -272,7 +280,7 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
         // ORDER: the counters are ours, durably, before the first of them is used.
         let block = self.counters.reserve(key, title, above).await?;
         let suite = SecuritySuite::from_id(keys.suite().id()).map_err(|_| LinkError::Garbled)?;
-        let client = self.profile().management_client;
+        let client = self.profile()?.management_client;
         let config = ClientConfig {
             client_sap: client,
             system_title: Some(CrateTitle::new(title.0)),
@@ -300,7 +308,7 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
         session: Session<'a>,
         counting: Option<(Digest, CounterBlock)>,
     ) -> Result<Association<'a>, LinkError> {
-        let ends = (client.into(), self.profile().server);
+        let ends = (client.into(), self.profile()?.server);
         let transport =
             Transport::connect(self.station.address, ends, &self.station.profile.line).await?;
         Ok(Association {

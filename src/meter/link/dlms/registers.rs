@@ -14,10 +14,10 @@ use crate::types::Timestamp;
 impl<C: Counters> DlmsLink<'_, C> {
     /// What the registers of the profile show now, those that the meter has.
     pub(super) async fn current(&mut self) -> Result<Vec<Shown>, LinkError> {
-        let registers = self.profile().read.registers.clone();
+        let registers = self.profile()?.read.registers.clone();
         let both = |register: &Obis| [Member::register(*register), Member::scaler_unit(*register)];
         let mut attributes: Vec<_> = registers.iter().flat_map(both).collect();
-        attributes.extend(self.profile().objects.item(Item::Clock));
+        attributes.extend(self.profile()?.objects.item(Item::Clock));
         let values = self.get_all(&attributes).await?;
         let time = values.get(2 * registers.len()).and_then(Option::as_ref);
         let meter_time = time.and_then(|time| clock::instant(time).unwrap_or(None));
@@ -79,7 +79,7 @@ impl<C: Counters> DlmsLink<'_, C> {
         row: &[Value],
         time: Timestamp,
     ) -> Result<Vec<Shown>, LinkError> {
-        let wanted = self.profile().read.registers.clone();
+        let wanted = self.profile()?.read.registers.clone();
         let found = |register: &Obis| {
             let is_it = |column: &Column| column.attribute == Member::register(*register);
             let value = row.get(columns.iter().position(is_it)?)?;

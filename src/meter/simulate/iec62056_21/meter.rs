@@ -53,7 +53,8 @@ impl MeterSeed {
 /// What a simulated meter is like at one moment.
 #[derive(Clone, Debug)]
 pub struct MeterState {
-    passwords: [Digest; 3],
+    /// Its passwords, hashed.
+    pub passwords: [Digest; 3],
     /// Wrong passwords since the last right one.
     pub failures: u32,
     /// Wrong passwords in all.

@@ -15,13 +15,13 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::NewFile;
 use crate::cli::output::{Output, Row};
 use crate::dlms::SystemTitle;
-use crate::dlms::keys::Suite;
-use crate::envelope::package::{Credential, Dlms, Meter, Package, SecretHex, SecretText, Text};
-use crate::meter::link::DeviceId;
-use crate::meter::profile::Profiles;
-use crate::meter::secrets::{KeySet, Secrets};
-use crate::meter::simulate::{Faults, MeterSeed, Simulator};
-use crate::types::{MeterSerial, Secret, SupplyPoint, SystemRandom};
+use crate::envelope::package::{Credential, Meter, Package, SecretText, Text};
+use crate::types::{MeterSerial, Secret, SupplyPoint};
+use seed::MAKE;
+
+pub use seed::{AnySimulator, Seed};
+
+mod seed;
 
 /// Which meters.
 #[derive(clap::Args, Clone, Debug)]
@@ -55,6 +55,9 @@ pub(super) struct Arguments {
     /// The sealing key that opens it; by default the one that fits from the folder for keys.
     #[arg(long, visible_alias = "key", value_name = "FILE")]
     sealing_key: Option<PathBuf>,
+    /// What they speak; what a release is about speaks what its package says.
+    #[arg(long, value_enum, default_value_t = Speaks::Dlms, conflicts_with = "release")]
+    protocol: Speaks,
     /// What every meter does wrong; may be given several times.
     #[arg(long, value_name = "NAME")]
     fault: Vec<String>,
@@ -70,10 +73,21 @@ impl Arguments {
         Ok(SocketAddr::new(self.bind, port(self.port_base, index)?))
     }
 
-    fn faults(&self) -> Result<Faults, Failure> {
-        let faults = Faults::parse(self.fault.iter().map(String::as_str));
-        faults.map_err(|error| Failure::new(Exit::Usage, error))
+    fn faults(&self) -> Vec<&str> {
+        self.fault.iter().map(String::as_str).collect()
     }
+}
+
+/// What simulated meters speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Speaks {
+    /// DLMS/COSEM.
+    Dlms,
+    /// IEC 62056-21 mode C, with passwords.
+    #[value(name = "iec62056-21")]
+    ModeC,
+    /// Every second one mode C.
+    Mixed,
 }
 
 /// A meter that runs.
@@ -81,7 +95,7 @@ pub struct Simulated {
     /// What it is.
     pub label: Label,
     /// The meter.
-    pub simulator: Simulator,
+    pub simulator: AnySimulator,
 }
 
 /// What a simulated meter is.
@@ -91,20 +105,20 @@ pub struct Label {
     pub serial: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its system title.
-    pub system_title: String,
+    /// What it is called by on its line: a system title, or an outstation address.
+    pub device: String,
     /// Where it would be.
     pub supply_point: SupplyPoint,
 }
 
 impl Row for Label {
-    const COLUMNS: &'static [&'static str] = &["serial", "address", "system_title", "supply_point"];
+    const COLUMNS: &'static [&'static str] = &["serial", "address", "device", "supply_point"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.serial.clone(),
             self.address.to_string(),
-            self.system_title.clone(),
+            self.device.clone(),
             self.supply_point.to_string(),
         ]
     }
@@ -140,27 +154,26 @@ async fn released(arguments: &Arguments, keys: &SealingKeys) -> Result<Vec<Simul
     let mut meters = Vec::new();
     for (index, path) in (0..).zip(&arguments.release) {
         let loaded = Loaded::read(path, keys)?;
-        meters.push(like(&loaded, arguments.bind(index)?, arguments.faults()?).await?);
+        meters.push(like(&loaded, arguments.bind(index)?, &arguments.faults()).await?);
     }
     Ok(meters)
 }
 
-/// Starts the meter that a release is about: it has the keys that were deposited, and shows what was read off it.
-pub async fn like(loaded: &Loaded, bind: SocketAddr, faults: Faults) -> Result<Simulated, Failure> {
-    let meter = loaded.opened.meter(&Profiles::built_in(), Some(bind))?;
-    let current = meter.candidates.into_iter().next();
-    let current = current.and_then(Secrets::into_keys);
-    let (Some(current), DeviceId::SystemTitle(title)) = (current, meter.device) else {
-        return Err(Failure::failed("the release holds no keys"));
-    };
-    let counter = current.last_counter();
-    let mut seed = MeterSeed::new(meter.serial.original(), title, current);
-    seed.last_counter = Some(counter);
-    let read = loaded.opened.closing_watt_hours();
-    if let (Some(shown), Some(read)) = (seed.registers.first_mut(), read) {
-        shown.value = u32::try_from(read).map_err(Failure::failed)?;
-    }
-    start(bind, seed, meter.supply_point, faults).await
+/// Starts the meter that a release is about: it has the secrets that were deposited, and shows what was read off it.
+pub async fn like(
+    loaded: &Loaded,
+    bind: SocketAddr,
+    faults: &[&str],
+) -> Result<Simulated, Failure> {
+    let package = loaded.opened.packages.first();
+    let package = package.ok_or_else(|| Failure::failed("the release holds no package"))?;
+    start(
+        bind,
+        Seed::like(&loaded.opened)?,
+        package.supply_point.clone(),
+        faults,
+    )
+    .await
 }
 
 /// Starts new meters, and makes a record a line for a losing supplier to deposit.
@@ -172,11 +185,17 @@ async fn invented(arguments: &Arguments) -> Result<(Vec<Simulated>, Secret), Fai
     for index in 0..arguments.count {
         let number = arguments.first.checked_add(index);
         let number = number.ok_or_else(|| Failure::new(Exit::Usage, "too many meters"))?;
-        let keys = KeySet::random(Suite::Zero, &SystemRandom);
-        let credential = credential(number, &keys);
-        let seed = MeterSeed::new(&serial(number), system_title(number), keys);
-        let (bind, faults) = (arguments.bind(index)?, arguments.faults()?);
-        let meter = start(bind, seed, supply_point(number)?, faults).await?;
+        let is_mode_c = match arguments.protocol {
+            Speaks::Dlms => false,
+            Speaks::ModeC => true,
+            Speaks::Mixed => index % 2 == 1,
+        };
+        let (seed, credential) = match is_mode_c {
+            false => Seed::dlms(&serial(number), system_title(number)),
+            true => Seed::mode_c(&serial(number))?,
+        };
+        let (bind, faults) = (arguments.bind(index)?, arguments.faults());
+        let meter = start(bind, seed, supply_point(number)?, &faults).await?;
         let package = package(&meter.label, credential)?.to_json();
         for part in [b"{\"package\":", package.expose(), b"}\n"] {
             records.write_all(part).map_err(Failure::failed)?;
@@ -188,17 +207,16 @@ async fn invented(arguments: &Arguments) -> Result<(Vec<Simulated>, Secret), Fai
 
 async fn start(
     bind: SocketAddr,
-    seed: MeterSeed,
+    seed: Seed,
     supply_point: SupplyPoint,
-    faults: Faults,
+    faults: &[&str],
 ) -> Result<Simulated, Failure> {
-    let (serial, system_title) = (seed.serial.clone(), seed.system_title.to_string());
-    let started = Simulator::start(bind, seed, faults).await;
-    let simulator = started.map_err(|error| Failure::failed(format!("{bind}: {error}")))?;
+    let (serial, device) = (seed.serial().to_owned(), seed.device());
+    let simulator = seed.start(bind, faults).await?;
     let label = Label {
         serial,
         address: simulator.address(),
-        system_title,
+        device,
         supply_point,
     };
     Ok(Simulated { label, simulator })
@@ -233,29 +251,14 @@ fn supply_point(number: u32) -> Result<SupplyPoint, Failure> {
         .ok_or_else(|| Failure::failed("no check digit holds"))
 }
 
-fn credential(number: u32, keys: &KeySet) -> Credential {
-    let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
-    let title = Secret::new(system_title(number).0.to_vec());
-    Credential::Dlms(Box::new(Dlms {
-        association: Text::from_text("management").expect("a short word"),
-        client_sap: 1,
-        mechanism: 5,
-        suite: keys.suite().id(),
-        system_title: SecretHex::from_secret(title),
-        kek: hex(keys.kek()),
-        guek: hex(keys.guek()),
-        gak: hex(keys.gak()),
-        gbek: keys.key(crate::dlms::keys::KeyRole::Gbek).and_then(hex),
-        hls_secret: None,
-        invocation_counter: Some(0),
-        broadcast_counter: None,
-    }))
-}
-
 fn package(label: &Label, credential: Credential) -> Result<Package, Failure> {
     let serial: MeterSerial = label.serial.parse().map_err(Failure::failed)?;
-    let make = "Simulated".parse().map_err(Failure::failed)?;
-    let mut package = Package::of(label.supply_point.clone(), Meter::of(serial, make));
+    let make = MAKE.parse().map_err(Failure::failed)?;
+    let mut meter = Meter::of(serial, make);
+    if let Credential::Password(_) = credential {
+        meter.outstation_id = Text::from_text(&label.device);
+    }
+    let mut package = Package::of(label.supply_point.clone(), meter);
     package.comms.address = SecretText::from_text(&label.address.ip().to_string());
     package.comms.port = NonZeroU16::new(label.address.port());
     package.credentials.push(credential);
