@@ -189,7 +189,8 @@ async fn an_interrupted_program_says_so() {
 async fn the_seeds_of_simulated_meters_are_packages_to_deposit() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["--count", "3", "--seed-file", "seeds.ndjson"];
+    let arguments = ["--count", "4", "--protocol", "mixed"];
+    let arguments = [&arguments[..], &["--seed-file", "seeds.ndjson"]].concat();
     let (_meters, rows) = simulate(folder.path(), &arguments).await;
     let path = folder.path().join("seeds.ndjson");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -199,9 +200,11 @@ async fn the_seeds_of_simulated_meters_are_packages_to_deposit() {
     let talk = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(checked.status.success(), "{talk}");
     let seeds = std::fs::read_to_string(&path).unwrap();
-    assert_eq!((seeds.lines().count(), rows.len()), (3, 3));
-    for (seed, row) in seeds.lines().zip(&rows) {
+    assert_eq!((seeds.lines().count(), rows.len()), (4, 4));
+    let kinds = ["dlms", "password"].into_iter().cycle();
+    for ((seed, row), kind) in seeds.lines().zip(&rows).zip(kinds) {
         let seed: Value = serde_json::from_str(seed).unwrap();
+        assert!(seed["package"]["credentials"][0][kind].is_object(), "{row}");
         let comms = &seed["package"]["comms"];
         let address = format!("{}:{}", comms["address"].as_str().unwrap(), comms["port"]);
         assert!(row.contains(&address), "{row}");
