@@ -57,6 +57,8 @@ pub struct AssociationResponse {
 pub enum Verdict {
     /// The association stands.
     Accepted,
+    /// The association stands: the password was right.
+    Password,
     /// The association stands once the client has answered the challenge.
     Pending,
     /// Refused for good, with the diagnostic of the ACSE service user.
@@ -67,7 +69,7 @@ impl AssociationResponse {
     /// The AARE.
     pub fn encode(&self) -> Vec<u8> {
         let (result, diagnostic) = match self.verdict {
-            Verdict::Accepted => (0, 0),
+            Verdict::Accepted | Verdict::Password => (0, 0),
             Verdict::Pending => (0, AUTHENTICATION_REQUIRED),
             Verdict::Refused(diagnostic) => (1, diagnostic),
         };
@@ -78,6 +80,10 @@ impl AssociationResponse {
         put_element(&mut fields, 0xA3, &[0xA1, 0x03, 0x02, 0x01, diagnostic]);
         if !self.title.is_empty() {
             put_element(&mut fields, 0xA4, &element(0x04, &self.title));
+        }
+        if self.verdict == Verdict::Password {
+            put_element(&mut fields, 0x88, &[0x07, 0x80]);
+            put_element(&mut fields, 0x89, &[&NAMES[..], &[0x02, LLS]].concat());
         }
         if self.verdict == Verdict::Pending {
             put_element(&mut fields, 0x88, &[0x07, 0x80]);
@@ -181,6 +187,8 @@ pub const TAG_AARQ: u8 = 0x60;
 pub const TAG_AARE: u8 = 0x61;
 /// Release request.
 pub const TAG_RLRQ: u8 = 0x62;
+/// The mechanism in which the client sends a password.
+pub const LLS: u8 = 1;
 /// The mechanism in which both sides prove their keys by a GMAC.
 pub const GMAC: u8 = 5;
 /// Diagnostic: context not supported.

@@ -117,11 +117,17 @@ pub struct WrappedKey {
 
 /// Wraps `key` under `kek`.
 pub fn wrap(kek: &Secret, role: KeyRole, key: &Secret) -> Result<WrappedKey, KeyError> {
-    let mut bytes = vec![0; key.expose().len() + WRAP_OVERHEAD];
-    RustCryptoProvider::new(KeyRing::default())
-        .key_wrap(KeyRef::Raw(kek.expose()), key.expose(), &mut bytes)
-        .map_err(|_| KeyError::Length)?;
+    let bytes = wrap_secret(kek, key)?;
     Ok(WrappedKey { role, bytes })
+}
+
+/// Wraps a secret under `kek`: a key, or another one whose length is a multiple of eight, from sixteen.
+pub fn wrap_secret(kek: &Secret, secret: &Secret) -> Result<Vec<u8>, KeyError> {
+    let mut bytes = vec![0; secret.expose().len() + WRAP_OVERHEAD];
+    RustCryptoProvider::new(KeyRing::default())
+        .key_wrap(KeyRef::Raw(kek.expose()), secret.expose(), &mut bytes)
+        .map_err(|_| KeyError::Length)?;
+    Ok(bytes)
 }
 
 /// Unwraps a key; fails if it was not wrapped under `kek`.

@@ -2,237 +2,235 @@
 
 use std::fmt;
 
-use super::link::{Item, Setting};
-use super::profile::{Dlms, KeyTransfer, ModeC, Profile, Protocol};
-use super::released::ReleasedMeter;
-use super::secrets::Level;
-use super::takeover::repoint::writes;
+use super::link::{Item, Said, Setting, SettingName, words};
+use super::profile::{Profile, Protocol};
+use super::released::{ReleasedMeter, Repoint};
+use super::secrets::{Level, Role, Secrets};
+use super::takeover::inventory::IDENTITY;
+use super::takeover::others::requests;
+use super::takeover::repoint::{last_write, writes};
 use super::takeover::{Rounds, Settings};
 use crate::dlms::keys::KeyRole;
-use crate::dlms::obis::Member;
 
 /// One thing that a takeover does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PlannedStep {
-    /// Anybody may read this.
-    ReadPublicly(Member),
-    /// Come in with the released keys, newest first.
-    EnterWithReleased {
-        /// How many sets there are to try.
-        sets: usize,
+    /// Something is said to the meter.
+    Meter {
+        /// As it is sent, secrets redacted.
+        sent: String,
+        /// What is to be known about it.
+        note: &'static str,
     },
-    /// Come in with the new keys.
-    EnterWithNew,
-    /// The released keys must not open the meter any more.
-    ExpectRefusal,
-    /// Read this, protected.
-    Read(Member),
-    /// Make new keys and leave them with the escrow.
-    Deposit,
-    /// Hand over keys, each wrapped under a key encryption key.
-    TransferKeys {
-        /// Which keys.
-        keys: Vec<KeyRole>,
-        /// Whose key encryption key wraps them.
-        wrapped_under: Wrapping,
-    },
-    /// Mode C: ask for what the meter tells anybody.
-    Readout,
-    /// Mode C: come in with the password of a level.
-    LogIn(Level, Whose),
-    /// Mode C: the released password of a level must not open the meter any more.
-    ExpectRefusalAt(Level),
-    /// Mode C: read this register.
-    ReadRegister(String),
-    /// Mode C: write a new password into this register.
-    WritePassword(String),
-    /// Write this, and read it back.
-    Write(Setting),
-    /// Tell the escrow.
-    Report,
-}
-
-/// Whose password.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Whose {
-    /// The one that was handed over.
-    Released,
-    /// The one that was just made.
-    New,
-}
-
-/// Whose key encryption key wraps a transfer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wrapping {
-    /// The one that was handed over.
-    Released,
-    /// The one of the first round.
-    First,
-    /// The one of the second round.
-    Second,
+    /// Something is said to the escrow.
+    Escrow(&'static str),
 }
 
 impl fmt::Display for PlannedStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ReadPublicly(attribute) => write!(f, "GET {attribute} (public)"),
-            Self::EnterWithReleased { sets } => {
-                write!(f, "ASSOCIATE with released keys ({sets} to try)")
-            }
-            Self::EnterWithNew => f.write_str("ASSOCIATE with new keys"),
-            Self::ExpectRefusal => f.write_str("ASSOCIATE with released keys, must be refused"),
-            Self::Read(attribute) => write!(f, "GET {attribute}"),
-            Self::Deposit => f.write_str("DEPOSIT new keys with the escrow"),
-            Self::TransferKeys {
-                keys,
-                wrapped_under,
-            } => {
-                let names: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
-                let method = Member::KEY_TRANSFER;
-                write!(
-                    f,
-                    "ACTION {method}: {} (redacted), {wrapped_under}",
-                    names.join(", ")
-                )
-            }
-            Self::Readout => f.write_str("READOUT (public)"),
-            Self::LogIn(level, whose) => {
-                let whose = match whose {
-                    Whose::Released => "released",
-                    Whose::New => "new",
-                };
-                write!(
-                    f,
-                    "P1 with the {whose} password of level {}",
-                    level.number()
-                )
-            }
-            Self::ExpectRefusalAt(level) => {
-                let level = level.number();
-                write!(
-                    f,
-                    "P1 with the released password of level {level}, must be refused"
-                )
-            }
-            Self::ReadRegister(address) => write!(f, "R1 {address}"),
-            Self::WritePassword(address) => write!(f, "W1 {address}(redacted)"),
-            Self::Write(setting) => write!(f, "SET {setting}"),
-            Self::Report => f.write_str("REPORT to the escrow"),
+            Self::Meter { sent, note: "" } => f.write_str(sent),
+            Self::Meter { sent, note } => write!(f, "{sent} [{note}]"),
+            Self::Escrow(what) => f.write_str(what),
         }
     }
 }
 
-impl fmt::Display for Wrapping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Released => "under the released KEK",
-            Self::First => "under the KEK of the first round",
-            Self::Second => "under the KEK of the second round",
-        })
-    }
-}
-
-/// What a takeover of `meter` does if nothing goes wrong.
+/// What a takeover of `meter` does if nothing goes wrong and no other client is found than those that were handed over.
+/// Releases of associations are left out.
 pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Vec<PlannedStep> {
-    let writes = meter
+    let Some(newest) = meter.candidates.first() else {
+        return Vec::new();
+    };
+    let mut plan = Plan {
+        profile,
+        newest,
+        steps: Vec::new(),
+    };
+    plan.inventory(meter);
+    plan.escrow("ACCEPT or DISPUTE the closing read");
+    plan.escrow("DEPOSIT new secrets");
+    plan.enter(RELEASED);
+    plan.transfer("under the released KEK");
+    plan.others("under the released KEK", settings.rounds == Rounds::Once);
+    if let Some(repoint) = &meter.repoint {
+        plan.repoint(repoint);
+    }
+    if settings.rounds == Rounds::Twice {
+        plan.escrow("DEPOSIT new secrets");
+        plan.enter(NEW);
+        plan.kek("under the KEK of the first round");
+        plan.transfer("under the KEK of the second round");
+        plan.enter_for_others();
+        plan.rest(true);
+    }
+    plan.refusals();
+    plan.enter(NEW);
+    if let Some(last) = meter
         .repoint
         .as_ref()
-        .map(|repoint| writes(repoint, profile, &[]));
-    let writes = writes.into_iter().flatten().map(PlannedStep::Write);
-    match &profile.protocol {
-        Protocol::Dlms(dlms) => of_dlms(meter, dlms, writes, settings),
-        Protocol::ModeC(mode_c) => of_mode_c(mode_c, writes, settings),
+        .and_then(|to| last_write(to, profile))
+    {
+        plan.say(&Said::Setting(last.name()), "");
+        plan.write(&last);
     }
+    plan.escrow("REPORT");
+    plan.steps
 }
 
-fn of_mode_c(
-    mode_c: &ModeC,
-    writes: impl Iterator<Item = PlannedStep>,
-    settings: &Settings,
-) -> Vec<PlannedStep> {
-    let highest = Level::Three;
-    let log_in = |whose| PlannedStep::LogIn(highest, whose);
-    let mut steps = vec![PlannedStep::Readout, log_in(Whose::Released)];
-    let registers = &mode_c.registers;
-    let read = mode_c.read.iter().map(|register| &register.at);
-    let clock = [&registers.date, &registers.time].into_iter().flatten();
-    let read = registers.serial.iter().chain(clock).chain(read);
-    steps.extend(read.cloned().map(PlannedStep::ReadRegister));
-    let passwords = mode_c.passwords.registers();
-    let rotation = || {
-        let mut steps = vec![PlannedStep::Deposit];
-        for (level, register) in passwords.iter().rev() {
-            if *level != highest {
-                steps.push(log_in(Whose::New));
+struct Plan<'a> {
+    profile: &'a Profile,
+    newest: &'a Secrets,
+    steps: Vec<PlannedStep>,
+}
+
+impl Plan<'_> {
+    fn inventory(&mut self, meter: &ReleasedMeter) {
+        self.say(&Said::Anybody, "");
+        self.say(&Said::Told(&IDENTITY), "must be the released meter");
+        self.enter(match meter.candidates.len() {
+            1 => RELEASED,
+            _ => "with the released secrets, the newest set first",
+        });
+        self.say(&Said::Identity(&IDENTITY), "must be the released meter");
+        self.say(&Said::Registers(meter.supply_start), "");
+        self.say(&Said::OtherSecrets, "");
+    }
+
+    /// The secrets that open the meter, and the look at what it has then.
+    fn transfer(&mut self, under: &'static str) {
+        let mut roles = self.newest.opening();
+        let requests = match self.profile.changes_one_by_one() {
+            true => {
+                roles.reverse();
+                roles.into_iter().map(|role| vec![role]).collect()
             }
-            steps.push(PlannedStep::WritePassword((*register).to_owned()));
-            steps.push(PlannedStep::LogIn(*level, Whose::New));
+            false => vec![roles],
+        };
+        for roles in requests {
+            self.change(&roles, under);
+            self.look();
+            self.enter(NEW);
         }
-        steps
-    };
-    steps.extend(rotation());
-    steps.push(log_in(Whose::New));
-    steps.extend(writes);
-    if settings.rounds == Rounds::Twice {
-        steps.extend(rotation());
     }
-    for level in passwords.keys() {
-        steps.extend([log_in(Whose::New), PlannedStep::ExpectRefusalAt(*level)]);
+
+    fn others(&mut self, under: &'static str, is_last_round: bool) {
+        self.enter_for_others();
+        self.kek(under);
+        self.rest(is_last_round);
     }
-    steps.extend([log_in(Whose::New), PlannedStep::Report]);
-    steps
+
+    fn kek(&mut self, under: &'static str) {
+        if self.newest.keys().is_none() {
+            return;
+        }
+        let kek = [Role::Key(KeyRole::Kek)];
+        self.change(&kek, under);
+        self.enter(NEW);
+        self.change(&kek, "under itself: who takes it has it");
+    }
+
+    /// Lower passwords are changed in a session each.
+    fn enter_for_others(&mut self) {
+        if self.newest.keys().is_some() {
+            self.enter(NEW);
+        }
+    }
+
+    fn rest(&mut self, is_last_round: bool) {
+        if let Protocol::ModeC(mode_c) = &self.profile.protocol {
+            let levels = mode_c.passwords.registers().into_keys();
+            for level in levels.filter(|level| *level != Level::Three) {
+                let role = Role::Password(level);
+                self.enter(NEW);
+                self.change(&[role], "");
+                self.say(&Said::Other(role), "with the new password");
+                self.say(&Said::Identity(&[Item::Serial]), "");
+            }
+            return;
+        }
+        let mut others = self.newest.others();
+        let broadcast = Role::Key(KeyRole::Gbek);
+        if self.newest.keys().is_some() && !others.contains(&broadcast) {
+            others.insert(0, broadcast);
+        }
+        for roles in requests(others.clone(), self.profile.changes_one_by_one()) {
+            self.change(&roles, "");
+        }
+        for role in others.into_iter().filter(|_| is_last_round) {
+            if let Role::Client(_) = role {
+                self.say(&Said::Other(role), "with the new password");
+            }
+        }
+    }
+
+    /// What was released is tried once more.
+    fn refusals(&mut self) {
+        let Protocol::ModeC(mode_c) = &self.profile.protocol else {
+            self.look();
+            self.say(&Said::Manager, MUST_BE_REFUSED);
+            return;
+        };
+        let released = self.newest.passwords().into_iter();
+        let changed = mode_c.passwords.registers();
+        for level in released.flat_map(|passwords| passwords.levels()) {
+            if changed.contains_key(&level) {
+                self.enter(NEW);
+                self.say(&Said::Other(Role::Password(level)), MUST_BE_REFUSED);
+            }
+        }
+    }
+
+    fn repoint(&mut self, repoint: &Repoint) {
+        self.enter(NEW);
+        for setting in writes(repoint, self.profile, &[]) {
+            if let Setting::AutoConnect(_) = setting {
+                self.say(&Said::Setting(setting.name()), "");
+                let push = SettingName::PushDestination;
+                self.say(&Said::Setting(push), "if that list is empty");
+                self.say(&Said::Set(&setting), "what is there now stays second");
+                self.say(&Said::Setting(setting.name()), READ_BACK);
+            } else {
+                self.write(&setting);
+            }
+        }
+    }
+
+    fn write(&mut self, setting: &Setting) {
+        self.say(&Said::Set(setting), "");
+        self.say(&Said::Setting(setting.name()), READ_BACK);
+    }
+
+    /// Comes in as the manager, after a look at the meter as anybody.
+    fn enter(&mut self, with: &'static str) {
+        self.look();
+        self.say(&Said::Manager, with);
+        self.say(&Said::Identity(&[Item::Serial]), "");
+    }
+
+    fn look(&mut self) {
+        if self.profile.shows(Item::Counter) {
+            self.say(&Said::Anybody, "");
+            self.say(&Said::Told(&[Item::Counter]), "");
+        }
+    }
+
+    fn change(&mut self, roles: &[Role], note: &'static str) {
+        self.say(&Said::Change(roles), note);
+    }
+
+    fn say(&mut self, said: &Said<'_>, note: &'static str) {
+        let sent = words(self.profile, said).into_iter();
+        self.steps
+            .extend(sent.map(|sent| PlannedStep::Meter { sent, note }));
+    }
+
+    fn escrow(&mut self, what: &'static str) {
+        self.steps.push(PlannedStep::Escrow(what));
+    }
 }
 
-fn of_dlms(
-    meter: &ReleasedMeter,
-    dlms: &Dlms,
-    writes: impl Iterator<Item = PlannedStep>,
-    settings: &Settings,
-) -> Vec<PlannedStep> {
-    let wanted = [Item::Serial, Item::DeviceName, Item::Counter];
-    let shown = wanted
-        .into_iter()
-        .filter_map(|item| dlms.objects.item(item));
-    let mut steps: Vec<_> = shown.map(PlannedStep::ReadPublicly).collect();
-    let sets = meter.candidates.len();
-    steps.push(PlannedStep::EnterWithReleased { sets });
-    for register in &dlms.read.registers {
-        let attributes = [Member::scaler_unit(*register), Member::register(*register)];
-        steps.extend(attributes.map(PlannedStep::Read));
-        steps.extend(dlms.objects.item(Item::Clock).map(PlannedStep::Read));
-    }
-    steps.push(PlannedStep::Deposit);
-    let transfer = |keys: &[KeyRole], wrapped_under| PlannedStep::TransferKeys {
-        keys: keys.to_vec(),
-        wrapped_under,
-    };
-    let rotation = |wrapped_under| match dlms.key_transfer {
-        KeyTransfer::Together => vec![transfer(&[KeyRole::Guek, KeyRole::Gak], wrapped_under)],
-        KeyTransfer::OneByOne => vec![
-            transfer(&[KeyRole::Gak], wrapped_under),
-            transfer(&[KeyRole::Guek], wrapped_under),
-        ],
-    };
-    steps.extend(rotation(Wrapping::Released));
-    steps.push(PlannedStep::EnterWithNew);
-    steps.push(transfer(&[KeyRole::Kek], Wrapping::Released));
-    steps.push(PlannedStep::EnterWithNew);
-    steps.push(transfer(&[KeyRole::Kek], Wrapping::First));
-    steps.push(transfer(&[KeyRole::Gbek], Wrapping::First));
-    steps.push(PlannedStep::Read(Member::OBJECT_LIST));
-    steps.extend(writes);
-    if settings.rounds == Rounds::Twice {
-        steps.push(PlannedStep::Deposit);
-        steps.push(transfer(&[KeyRole::Kek], Wrapping::First));
-        steps.push(PlannedStep::EnterWithNew);
-        steps.push(transfer(&[KeyRole::Kek], Wrapping::Second));
-        steps.extend(rotation(Wrapping::Second));
-        steps.push(PlannedStep::EnterWithNew);
-        steps.push(transfer(&[KeyRole::Gbek], Wrapping::Second));
-        steps.push(PlannedStep::Read(Member::OBJECT_LIST));
-    }
-    steps.push(PlannedStep::ExpectRefusal);
-    steps.push(PlannedStep::EnterWithNew);
-    steps.push(PlannedStep::Report);
-    steps
-}
+const RELEASED: &str = "with the released secrets";
+const NEW: &str = "with the new secrets";
+const MUST_BE_REFUSED: &str = "with what was released: must be refused";
+const READ_BACK: &str = "read back";

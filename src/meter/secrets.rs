@@ -27,10 +27,12 @@ pub enum Secrets {
 pub enum Role {
     /// DLMS: a key of the management client.
     Key(KeyRole),
-    /// DLMS: the password or secret of another client's association.
-    Association(Obis),
-    /// DLMS: a key of another client's security set-up.
-    SetUp(Obis, KeyRole),
+    /// DLMS: the password or secret of another client, by its SAP.
+    Client(u16),
+    /// DLMS: a key in another client's own security set-up.
+    ClientKey(u16, KeyRole),
+    /// DLMS: an association or security set-up of which nobody knows whose it is, or that no secret changes.
+    Door(Obis),
     /// IEC 62056-21: the password of a level.
     Password(Level),
 }
@@ -58,21 +60,31 @@ impl Secrets {
         }
     }
 
-    /// A new set in the place of this one, of the form that the meter's type takes: all secrets are new.
+    /// A new set in the place of this one, of the form that the meter's type takes: all secrets are new, and there is one
+    /// for each that was `found` in the meter besides, as far as it can be changed.
     pub fn successor(
         &self,
         profile: &Profile,
+        found: &[Role],
         random: &dyn Random,
     ) -> Result<Self, InvalidSecrets> {
         match (self, &profile.protocol) {
-            (Self::Keys(keys), Protocol::Dlms(_)) => {
-                Ok(Self::Keys(KeySet::random(keys.suite(), random)))
-            }
+            (Self::Keys(keys), Protocol::Dlms(_)) => Ok(Self::Keys(keys.successor(found, random))),
             (Self::Passwords(old), Protocol::ModeC(mode_c)) => {
                 let new = PasswordSet::random(&mode_c.passwords, old, random);
                 Ok(Self::Passwords(new))
             }
             _ => Err(InvalidSecrets),
+        }
+    }
+
+    /// The secret for a role.
+    pub fn secret(&self, role: Role) -> Option<&Secret> {
+        match (self, role) {
+            (Self::Keys(keys), Role::Key(role)) => keys.key(role),
+            (Self::Keys(keys), role) => keys.others.get(&role),
+            (Self::Passwords(passwords), Role::Password(level)) => passwords.password(level),
+            (Self::Passwords(_), _) => None,
         }
     }
 
@@ -87,7 +99,10 @@ impl Secrets {
     /// The others, apart from the key encryption key.
     pub fn others(&self) -> Vec<Role> {
         match self {
-            Self::Keys(keys) => keys.gbek.iter().map(|_| Role::Key(KeyRole::Gbek)).collect(),
+            Self::Keys(keys) => {
+                let broadcast = keys.gbek.iter().map(|_| Role::Key(KeyRole::Gbek));
+                broadcast.chain(keys.others.keys().copied()).collect()
+            }
             Self::Passwords(passwords) => {
                 let lower = passwords.0.keys().rev().skip(1);
                 lower.map(|level| Role::Password(*level)).collect()
@@ -157,8 +172,9 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(role) => f.write_str(role.as_str()),
-            Self::Association(object) => write!(f, "secret of association {object}"),
-            Self::SetUp(object, key) => write!(f, "{} of security set-up {object}", key.as_str()),
+            Self::Client(client) => write!(f, "secret of client {client}"),
+            Self::ClientKey(client, key) => write!(f, "{} of client {client}", key.as_str()),
+            Self::Door(object) => write!(f, "{object}"),
             Self::Password(level) => write!(f, "password of level {}", level.number()),
         }
     }
@@ -194,6 +210,8 @@ pub struct KeySet {
     kek: Secret,
     gbek: Option<Secret>,
     last_counter: u32,
+    /// Of the meter's other clients.
+    others: BTreeMap<Role, Secret>,
 }
 
 impl KeySet {
@@ -211,6 +229,7 @@ impl KeySet {
             kek,
             gbek: None,
             last_counter: 0,
+            others: BTreeMap::new(),
         };
         [&set.guek, &set.gak, &set.kek]
             .iter()
@@ -251,7 +270,48 @@ impl KeySet {
             kek: key(),
             gbek: Some(key()),
             last_counter: 0,
+            others: BTreeMap::new(),
         }
+    }
+
+    /// The set with a secret of another client: 1 to 64 bytes, or a key of the suite's length.
+    pub fn with_other(mut self, role: Role, secret: Secret) -> Result<Self, InvalidSecrets> {
+        let length = secret.expose().len();
+        let fits = match role {
+            Role::Client(_) => (1..=MAX_PASSWORD).contains(&length),
+            Role::ClientKey(..) => length == self.suite.key_bytes(),
+            Role::Key(_) | Role::Door(_) | Role::Password(_) => false,
+        };
+        if !fits {
+            return Err(InvalidSecrets);
+        }
+        self.others.insert(role, secret);
+        Ok(self)
+    }
+
+    /// The roles of other clients' secrets.
+    pub fn others(&self) -> impl Iterator<Item = (Role, &Secret)> {
+        self.others.iter().map(|(role, secret)| (*role, secret))
+    }
+
+    fn successor(&self, found: &[Role], random: &dyn Random) -> Self {
+        let mut next = Self::random(self.suite, random);
+        for role in found {
+            let secret = match *role {
+                Role::Client(_) => typable(CLIENT_SECRET, random),
+                // Without its key encryption key, the set-up takes no keys.
+                Role::ClientKey(client, _)
+                    if (self.others).contains_key(&Role::ClientKey(client, KeyRole::Kek)) =>
+                {
+                    let mut key = vec![0; self.suite.key_bytes()];
+                    random.fill(&mut key);
+                    Secret::new(key)
+                }
+                _ => continue,
+            };
+            next.others.insert(*role, secret);
+        }
+        next
     }
 
     /// The suite that the keys are for.
@@ -297,7 +357,7 @@ impl KeySet {
         }
     }
 
-    /// Suite | counter u32 | has GBEK | GUEK | GAK | KEK | GBEK.
+    /// Suite | counter u32 | has GBEK | GUEK | GAK | KEK | GBEK | others: client u16 | key or FF | length | secret.
     fn put(&self, out: &mut Vec<u8>) {
         out.push(self.suite.id());
         out.extend_from_slice(&self.last_counter.to_be_bytes());
@@ -311,22 +371,38 @@ impl KeySet {
         for key in keys.into_iter().flatten() {
             out.extend_from_slice(key.expose());
         }
+        for (role, secret) in &self.others {
+            let (client, key) = match *role {
+                Role::Client(client) => (client, NO_KEY),
+                Role::ClientKey(client, key) => (client, key.id()),
+                Role::Key(_) | Role::Door(_) | Role::Password(_) => continue,
+            };
+            out.extend_from_slice(&client.to_be_bytes());
+            out.push(key);
+            put_prefixed(out, secret);
+        }
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidSecrets> {
-        let (&[suite, c0, c1, c2, c3, broadcast], keys) =
+        let (&[suite, c0, c1, c2, c3, broadcast], mut rest) =
             bytes.split_first_chunk().ok_or(InvalidSecrets)?;
         let suite = Suite::try_from(suite).map_err(|_| InvalidSecrets)?;
-        let mut keys = keys
-            .chunks(suite.key_bytes())
-            .map(|key| Secret::new(key.to_vec()));
-        let mut next = || keys.next().ok_or(InvalidSecrets);
-        let set = Self::new(suite, next()?, next()?, next()?)?
+        let mut next = || take(&mut rest, suite.key_bytes());
+        let mut set = Self::new(suite, next()?, next()?, next()?)?
             .with_last_counter(u32::from_be_bytes([c0, c1, c2, c3]));
-        match broadcast {
-            0 => Ok(set),
-            _ => set.with_gbek(next()?),
+        if broadcast != 0 {
+            set = set.with_gbek(next()?)?;
         }
+        while let &[c0, c1, key, length, ref later @ ..] = rest {
+            rest = later;
+            let client = u16::from_be_bytes([c0, c1]);
+            let role = match key {
+                NO_KEY => Role::Client(client),
+                key => Role::ClientKey(client, KeyRole::try_from(key).map_err(|_| InvalidSecrets)?),
+            };
+            set = set.with_other(role, take(&mut rest, length.into())?)?;
+        }
+        rest.is_empty().then_some(set).ok_or(InvalidSecrets)
     }
 }
 
@@ -380,27 +456,44 @@ impl PasswordSet {
     fn put(&self, out: &mut Vec<u8>) {
         for (level, password) in &self.0 {
             out.push(level.number());
-            out.push(
-                u8::try_from(password.expose().len()).expect("a password has 64 bytes at most"),
-            );
-            out.extend_from_slice(password.expose());
+            put_prefixed(out, password);
         }
     }
 
     fn from_bytes(mut bytes: &[u8]) -> Result<Self, InvalidSecrets> {
         let mut levels = Vec::new();
-        while let [level, length, rest @ ..] = bytes {
-            let (password, later) = rest
-                .split_at_checked(usize::from(*length))
-                .ok_or(InvalidSecrets)?;
-            levels.push((Level::try_from(*level)?, Secret::new(password.to_vec())));
-            bytes = later;
+        while let &[level, length, ref rest @ ..] = bytes {
+            bytes = rest;
+            let password = take(&mut bytes, length.into())?;
+            levels.push((Level::try_from(level)?, password));
         }
         match bytes {
             [] => Self::new(levels),
             _ => Err(InvalidSecrets),
         }
     }
+}
+
+/// Random characters that every meter and every keyboard has, five bits each.
+fn typable(length: usize, random: &dyn Random) -> Secret {
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    for byte in &mut bytes {
+        *byte = ALPHABET[usize::from(*byte) % ALPHABET.len()];
+    }
+    Secret::new(bytes)
+}
+
+fn put_prefixed(out: &mut Vec<u8>, secret: &Secret) {
+    let length = secret.expose().len();
+    out.push(u8::try_from(length).expect("a secret of a set has 64 bytes at most"));
+    out.extend_from_slice(secret.expose());
+}
+
+fn take(bytes: &mut &[u8], length: usize) -> Result<Secret, InvalidSecrets> {
+    let (secret, rest) = bytes.split_at_checked(length).ok_or(InvalidSecrets)?;
+    *bytes = rest;
+    Ok(Secret::new(secret.to_vec()))
 }
 
 /// The set lacks a secret, or one has not the length that its protocol prescribes.
@@ -410,9 +503,15 @@ pub struct InvalidSecrets;
 
 const TAG_KEYS: u8 = 1;
 const TAG_PASSWORDS: u8 = 2;
-/// More than any set takes.
-const MAX_BYTES: usize = 512;
+/// More than any set takes that a package can hold.
+const MAX_BYTES: usize = 4096;
+/// In the place of a key, where the secret is the client's own.
+const NO_KEY: u8 = 0xFF;
+/// Characters of a new secret of another client: 80 bits.
+const CLIENT_SECRET: usize = 16;
 const MAX_PASSWORD: usize = 64;
+/// 32 characters, so that a byte chooses each of them equally often; none looks like another.
+const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 #[cfg(test)]
 mod tests {
@@ -446,11 +545,49 @@ mod tests {
     }
 
     #[test]
+    fn other_clients_get_new_secrets_where_their_keys_can_be_wrapped() {
+        let known = |client| Role::ClientKey(client, KeyRole::Kek);
+        let old = KeySet::random(Suite::Zero, &SystemRandom)
+            .with_other(known(3), Secret::new(vec![7; 16]))
+            .unwrap();
+        let guek = |client| Role::ClientKey(client, KeyRole::Guek);
+        let found = [
+            Role::Client(2),
+            guek(3),
+            known(3),
+            guek(4),
+            Role::Door(Obis::CLOCK),
+        ];
+        let profiles = Profiles::built_in();
+        let profile = profiles.get("dlms").unwrap();
+        let next = Secrets::Keys(old).successor(profile, &found, &SystemRandom);
+        let next = next.unwrap();
+        let back = Secrets::from_bytes(&next.to_bytes()).unwrap();
+        let expected = [Role::Key(KeyRole::Gbek), Role::Client(2), guek(3), known(3)];
+        assert_eq!(back.others(), expected);
+        for role in expected {
+            let (made, kept) = (next.secret(role).unwrap(), back.secret(role).unwrap());
+            assert_eq!(made.expose(), kept.expose());
+            assert_eq!(kept.expose().len(), 16);
+        }
+        assert!(back.secret(guek(4)).is_none());
+        let short = KeySet::random(Suite::Two, &SystemRandom);
+        assert!(
+            short
+                .with_other(known(3), Secret::new(vec![7; 16]))
+                .is_err()
+        );
+    }
+
+    #[test]
     fn keys_of_another_length_are_refused() {
         let key = |bytes| Secret::new(vec![0; bytes]);
         assert!(KeySet::new(Suite::Zero, key(16), key(16), key(32)).is_err());
         assert!(KeySet::new(Suite::Two, key(32), key(16), key(32)).is_err());
         assert!(keys(&[1, 0, 0, 0, 0, 0, 0, 1]).is_err());
+        let set = Secrets::Keys(KeySet::random(Suite::Zero, &SystemRandom));
+        let longer = [&set.to_bytes()[..], &[0]].concat();
+        assert!(keys(&longer).is_err());
     }
 
     #[test]
@@ -475,7 +612,7 @@ mod tests {
         let profile = profiles.get("simulated-mode-c").unwrap();
         let old = [(Level::Three, Secret::new(b"FEDC0003".to_vec()))];
         let old = Secrets::Passwords(PasswordSet::new(old).unwrap());
-        let next = old.successor(profile, &SystemRandom).unwrap();
+        let next = old.successor(profile, &[], &SystemRandom).unwrap();
         let next = next.passwords().unwrap();
         let levels = [Level::One, Level::Two, Level::Three];
         assert_eq!(next.levels().collect::<Vec<_>>(), levels);
@@ -487,7 +624,7 @@ mod tests {
         );
         assert!(new[0] != new[1] && new[1] != new[2] && new[2] != b"FEDC0003");
         assert!(
-            old.successor(profiles.get("dlms").unwrap(), &SystemRandom)
+            old.successor(profiles.get("dlms").unwrap(), &[], &SystemRandom)
                 .is_err()
         );
     }

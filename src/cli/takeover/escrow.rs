@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::Opened;
+use super::keys::put_keys;
 use crate::client::{Client, ClientError, Depositor, seal_package, seal_read};
-use crate::dlms::keys::KeyRole;
 use crate::dlms::obis::Obis;
-use crate::envelope::package::{Credential, Dlms, Level, Package, Password, SecretHex, SecretText};
+use crate::envelope::package::{Credential, Level, Package, SecretText};
 use crate::envelope::read::Read;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
 use crate::identity::SigningIdentity;
 use crate::meter::escrow::{Escrow, EscrowError, Report};
 use crate::meter::released::{RegisterRead, ReleasedMeter};
-use crate::meter::secrets::{KeySet, PasswordSet, Secrets};
+use crate::meter::secrets::{PasswordSet, Secrets};
 use crate::types::{
     Clock, EnvelopeId, HandoverId, PartyId, Random, Secret, SystemRandom, Timestamp,
 };
@@ -135,18 +135,11 @@ impl SupplierEscrow<'_> {
         let newest = &self.opened(handover)?.newest;
         let mut package = Package::parse(newest.expose())
             .map_err(|error| EscrowError::Refused(error.to_string()))?;
-        let mut credentials = package.credentials.iter_mut();
-        let put = credentials.any(|credential| match (credential, secrets) {
-            (Credential::Dlms(dlms), Secrets::Keys(keys)) => {
-                put_keys(dlms, keys);
-                true
-            }
-            (Credential::Password(password), Secrets::Passwords(passwords)) => {
-                put_passwords(password, passwords)
-            }
-            _ => false,
-        });
-        put.then_some(package).ok_or_else(|| {
+        let found = match secrets {
+            Secrets::Keys(keys) => put_keys(&mut package, keys),
+            Secrets::Passwords(passwords) => put_passwords(&mut package, passwords),
+        };
+        found.then_some(package).ok_or_else(|| {
             EscrowError::Refused("the package has no place for these secrets".to_owned())
         })
     }
@@ -166,17 +159,16 @@ impl SupplierEscrow<'_> {
     }
 }
 
-fn put_keys(dlms: &mut Dlms, keys: &KeySet) {
-    let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
-    dlms.guek = hex(keys.guek());
-    dlms.gak = hex(keys.gak());
-    dlms.kek = hex(keys.kek());
-    dlms.gbek = keys.key(KeyRole::Gbek).and_then(hex);
-    dlms.invocation_counter = Some(keys.last_counter());
-}
-
 /// User names stay as they are; levels that were not handed over are added. Whether all of them found their place.
-fn put_passwords(package: &mut Password, passwords: &PasswordSet) -> bool {
+fn put_passwords(package: &mut Package, passwords: &PasswordSet) -> bool {
+    let mut credentials = package.credentials.iter_mut();
+    let found = credentials.find_map(|credential| match credential {
+        Credential::Password(password) => Some(password),
+        Credential::Dlms(_) => None,
+    });
+    let Some(package) = found else {
+        return false;
+    };
     let all = passwords.levels().all(|level| {
         let new = passwords.password(level).map(Secret::expose);
         let new = new.and_then(|new| SecretText::from_text(str::from_utf8(new).ok()?));

@@ -1,14 +1,16 @@
 //! Between takeovers and the escrow: what a released package says, and what the escrow is told about the meter.
 
 mod escrow;
+mod keys;
 
 use std::net::SocketAddr;
 
 pub use escrow::SupplierEscrow;
 
+use keys::{key_set, management};
+
 use super::exit::{Exit, Failure};
 use crate::dlms::SystemTitle;
-use crate::dlms::keys::Suite;
 use crate::envelope::package::{Credential, Dlms, Package, Password, SecretHex, Text};
 use crate::envelope::read::Read;
 use crate::envelope::{Kek, Release, SealingKeyPair};
@@ -16,7 +18,7 @@ use crate::meter::journal::{SealError, Sealer};
 use crate::meter::link::DeviceId;
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
-use crate::meter::secrets::{InvalidSecrets, KeySet, Level, PasswordSet, Secrets};
+use crate::meter::secrets::{InvalidSecrets, Level, PasswordSet, Secrets};
 use crate::types::{Component, HandoverId, Random, Secret, SupplyStartDate, SystemRandom};
 
 /// What a release holds, opened.
@@ -112,17 +114,19 @@ impl Opened {
         let package = self.packages.first();
         let missing = || Failure::new(Exit::Refused, "the release holds no package");
         let package = package.ok_or_else(missing)?;
-        Ok(match management(package) {
-            Some(dlms) => (system_title(dlms)?, self.key_sets()?),
-            None => (outstation(package), self.password_sets()?),
+        let manager = management(package).and_then(|index| package.credentials.get(index));
+        Ok(match manager {
+            Some(Credential::Dlms(dlms)) => (system_title(dlms)?, self.key_sets()?),
+            _ => (outstation(package), self.password_sets()?),
         })
     }
 
     fn key_sets(&self) -> Result<Vec<Secrets>, Failure> {
-        let managements = self.packages.iter().filter_map(management);
-        managements
-            .map(|dlms| key_set(dlms).map(Secrets::from))
-            .collect()
+        let sets = self
+            .packages
+            .iter()
+            .filter_map(|package| key_set(package).transpose());
+        sets.map(|set| set.map(Secrets::from)).collect()
     }
 
     /// Sets without the password that changes passwords are of no use.
@@ -173,40 +177,6 @@ fn password_set(password: &Password) -> Result<PasswordSet, Failure> {
     let levels = levels.collect::<Result<Vec<_>, InvalidSecrets>>();
     let set = levels.and_then(PasswordSet::new);
     set.map_err(|error| Failure::new(Exit::Refused, error))
-}
-
-/// The keys of the management association.
-fn management(package: &Package) -> Option<&Dlms> {
-    package
-        .credentials
-        .iter()
-        .find_map(|credential| match credential {
-            Credential::Dlms(dlms) => Some(&**dlms),
-            Credential::Password(_) => None,
-        })
-}
-
-fn key_set(dlms: &Dlms) -> Result<KeySet, Failure> {
-    let missing = || Failure::new(Exit::Refused, "the package lacks GUEK, GAK or KEK");
-    let key = |key: Option<&SecretHex<16, 32>>| {
-        key.map(|key| Secret::new(key.expose().to_vec()))
-            .ok_or_else(missing)
-    };
-    let suite = Suite::try_from(dlms.suite).map_err(|_| missing())?;
-    let set = KeySet::new(
-        suite,
-        key(dlms.guek.as_ref())?,
-        key(dlms.gak.as_ref())?,
-        key(dlms.kek.as_ref())?,
-    )
-    .map_err(Failure::failed)?
-    .with_last_counter(dlms.invocation_counter.unwrap_or_default());
-    match &dlms.gbek {
-        None => Ok(set),
-        Some(gbek) => set
-            .with_gbek(Secret::new(gbek.expose().to_vec()))
-            .map_err(Failure::failed),
-    }
 }
 
 /// Seals what the journal keeps, under one key of the gaining supplier's.

@@ -146,6 +146,8 @@ pub struct Progress {
     pub identity: Identity,
     /// The change-of-supplier read.
     pub reads: Vec<RegisterRead>,
+    /// Secrets that the meter has besides the manager's.
+    pub found: Vec<Role>,
     /// Secrets that could not be changed.
     pub stays_open: Vec<Role>,
     /// Whether the released keys were refused after the new ones worked.
@@ -176,6 +178,7 @@ impl Progress {
             wait_until: Timestamp::default(),
             identity: Identity::default(),
             reads: Vec::new(),
+            found: Vec::new(),
             stays_open: Vec::new(),
             released_refused: false,
             levels_refused: Vec::new(),

@@ -10,8 +10,8 @@ pub use any::{AnyLink, MeterDial};
 pub use dlms::{DlmsDial, DlmsLink};
 pub use iec62056_21::{ModeCDial, ModeCLink};
 
-use super::profile::Profile;
-use super::secrets::{Level, Role, Secrets};
+use super::profile::{Profile, Protocol};
+use super::secrets::{Role, Secrets};
 use crate::dlms::SystemTitle;
 use crate::dlms::obis::Obis;
 use crate::dlms::objects::ScalerUnit;
@@ -52,7 +52,7 @@ pub trait MeterLink: Send {
     /// Writes a setting.
     fn set(&mut self, setting: &Setting) -> impl Future<Output = Result<(), LinkError>> + Send;
 
-    /// Which secrets the meter has besides the manager's: whoever knows them still gets in.
+    /// Which secrets the meter has besides the manager's, as the manager sees it: whoever knows them gets in as well.
     fn other_secrets(&mut self) -> impl Future<Output = Result<Vec<Role>, LinkError>> + Send;
 
     /// Changes secrets. Whatever this returns, the meter may or may not have taken them: even success is only a hint.
@@ -99,8 +99,8 @@ pub enum Login<'a> {
     Anybody,
     /// As the one that may change everything.
     Manager(Credentials<'a>),
-    /// As one that has the password of this level, for IEC 62056-21.
-    Level(Level, &'a Secrets),
+    /// As another client of DLMS, or at another level of IEC 62056-21, with this secret of the set.
+    Other(Role, &'a Secrets),
 }
 
 /// What a manager proves itself with.
@@ -216,6 +216,39 @@ pub struct Change<'a> {
     pub to: &'a Secrets,
     /// The set whose key encryption key, or password, the meter takes them under.
     pub under: &'a Secrets,
+}
+
+/// One call of a link, for people to read.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// Enter as anybody.
+    Anybody,
+    /// Enter as the manager.
+    Manager,
+    /// Enter as another client or at another level, with this secret.
+    Other(Role),
+    /// Read these items, as anybody.
+    Told(&'a [Item]),
+    /// Read these items, as one who has come in with a secret.
+    Identity(&'a [Item]),
+    /// Read the registers as of then.
+    Registers(Option<Timestamp>),
+    /// Look for other clients.
+    OtherSecrets,
+    /// Read a setting.
+    Setting(SettingName),
+    /// Write a setting.
+    Set(&'a Setting),
+    /// Change secrets.
+    Change(&'a [Role]),
+}
+
+/// What goes out to a meter of this type for a call, secrets redacted: one text a request.
+pub fn words(profile: &Profile, said: &Said<'_>) -> Vec<String> {
+    match &profile.protocol {
+        Protocol::Dlms(profile) => dlms::words(profile, said),
+        Protocol::ModeC(profile) => iec62056_21::words(profile, said),
+    }
 }
 
 /// Hands out invocation counters of DLMS, each of them once.

@@ -24,6 +24,12 @@ pub struct Dlms {
     /// Whether several attributes may be read in one request. A meter that clearly refuses is then asked one by one.
     #[serde(default)]
     pub get_with_list: bool,
+    /// How the password or secret of another client is changed.
+    #[serde(default)]
+    pub secret_change: SecretChange,
+    /// Other clients, for meters that do not tell whose an association is.
+    #[serde(default)]
+    pub clients: Vec<OtherClient>,
     /// Where things are.
     pub objects: Objects,
     /// What is read at a change of supplier.
@@ -39,6 +45,33 @@ pub enum KeyTransfer {
     Together,
     /// One request each, GAK first, as head ends in the field do.
     OneByOne,
+}
+
+/// How the password or secret of another client is changed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretChange {
+    /// Attribute 7 of its association is written.
+    #[default]
+    Attribute,
+    /// Method 2 of its association (`change_HLS_secret`) is called with the secret itself.
+    Plain,
+    /// Method 2 is called with the secret wrapped under the key encryption key.
+    Wrapped,
+}
+
+/// Another client than the manager.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct OtherClient {
+    /// Its SAP.
+    pub client: u16,
+    /// Its association.
+    pub association: Obis,
+    /// How it proves itself: 0 not at all, 1 password, 2 to 7 high-level (5 = GMAC).
+    pub mechanism: u8,
+    /// Its security set-up, where that is told.
+    pub security: Option<Obis>,
 }
 
 /// The logical names of what a takeover needs; what is not named, the meter has not.
@@ -72,6 +105,12 @@ impl Dlms {
         if self.public_client == self.management_client {
             return Some("`dlms`: two clients have the same SAP".to_owned());
         }
+        if let Some(other) = self.clients.iter().find(|other| other.mechanism > 7) {
+            return Some(format!(
+                "`dlms.clients`: mechanism `{}` is not from 0 to 7",
+                other.mechanism
+            ));
+        }
         let registers = self.read.registers.len();
         (!(1..=MAX_REGISTERS).contains(&registers)).then(|| {
             format!("`dlms.read.registers` has `{registers}` names, not from 1 to {MAX_REGISTERS}")
@@ -102,9 +141,9 @@ impl Objects {
         })
     }
 
-    /// The method that takes wrapped keys.
-    pub fn key_transfer(&self) -> Member {
-        Member::new(64, self.security, 2)
+    /// The manager's security set-up.
+    pub fn security(&self) -> Obis {
+        self.security
     }
 }
 

@@ -11,7 +11,12 @@
 //! management_client = 1        # SAP of the client that may change keys
 //! server = 1                   # SAP of the management logical device
 //! key_transfer = "together"    # or `one_by_one`: GAK, then GUEK, for meters that take no array of two
+//! secret_change = "attribute"  # other clients' secrets: SET attribute 7, or `change_HLS_secret`: `plain` or `wrapped`
 //! get_with_list = false        # whether several attributes are read in one request; saves round trips
+//! [[dlms.clients]]             # other clients; only for meters that do not tell whose an association is
+//! client = 2
+//! association = "0.0.40.0.2.255"
+//! mechanism = 1                # 0 none, 1 password, 5 GMAC …; `security` names its set-up
 //! [dlms.objects]               # logical names; what is not named, the meter has not
 //! serial = "0.0.96.1.0.255"    # also device_name, firmware, clock, counter, push, apn, port, auto_connect
 //! security = "0.0.43.0.0.255"  # the management client's security set-up; required
@@ -53,7 +58,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use dlms::{Dlms, KeyTransfer, Objects, Read};
+pub use dlms::{Dlms, KeyTransfer, Objects, OtherClient, Read, SecretChange};
 pub use iec62056_21::{LoginForm, ModeC, Passwords, ReadRegister, Registers};
 
 use super::link::{Item, SettingName};

@@ -3,8 +3,8 @@
 use super::meter::Meter;
 use crate::dlms::acse::{
     AUTHENTICATION_FAILURE, AUTHENTICATION_REQUIRED, AssociationRequest, AssociationResponse,
-    CONTEXT_UNSUPPORTED, GMAC, InitiateRequest, MECHANISM_UNKNOWN, RELEASED, TAG_AARQ, TAG_RLRQ,
-    Verdict, initiate_response, protected_content, tagged,
+    CONTEXT_UNSUPPORTED, GMAC, InitiateRequest, LLS, MECHANISM_UNKNOWN, RELEASED, TAG_AARQ,
+    TAG_RLRQ, Verdict, initiate_response, protected_content, tagged,
 };
 use crate::dlms::axdr::Value;
 use crate::dlms::ciphering::{
@@ -136,8 +136,14 @@ impl Association {
             challenge: Vec::new(),
             user_information: Vec::new(),
         };
-        if let Err(diagnostic) = admissible(client, &request) {
+        if let Err(diagnostic) = admissible(client, &request, meter) {
             return Ok(refused(diagnostic).encode());
+        }
+        if let Some(reader) = meter.others.as_ref().filter(|_| client == READER)
+            && reader.password.expose() != request.challenge
+        {
+            meter.fail();
+            return Ok(refused(AUTHENTICATION_FAILURE).encode());
         }
         self.title = SystemTitle::from_slice(&request.title).ok();
         let initiate = match self.is_ciphered {
@@ -151,6 +157,10 @@ impl Association {
         if client == PUBLIC {
             self.stage = Stage::Open;
             return Ok(self.accept(meter, Verdict::Accepted, answer));
+        }
+        if client == READER {
+            self.stage = Stage::Open;
+            return Ok(self.accept(meter, Verdict::Password, answer));
         }
         self.stage = Stage::Challenged;
         self.to_meter = request.challenge;
@@ -297,9 +307,10 @@ impl Association {
 }
 
 /// Whether a client may try at all; if not, the diagnostic.
-fn admissible(client: u16, request: &AssociationRequest) -> Result<(), u8> {
+fn admissible(client: u16, request: &AssociationRequest, meter: &Meter) -> Result<(), u8> {
     let (context, mechanism) = match client {
         PUBLIC => (PLAIN, 0),
+        READER if meter.others.is_some() => (PLAIN, LLS),
         MANAGEMENT => (CIPHERED, GMAC),
         _ => return Err(NO_REASON),
     };
@@ -323,6 +334,8 @@ fn admissible(client: u16, request: &AssociationRequest) -> Result<(), u8> {
 
 pub(super) const PUBLIC: u16 = 16;
 pub(super) const MANAGEMENT: u16 = 1;
+pub(super) const READER: u16 = 2;
+pub(super) const INSTALLER: u16 = 3;
 const PLAIN: u8 = 1;
 const CIPHERED: u8 = 3;
 const NO_REASON: u8 = 1;

@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use super::association::{INSTALLER, READER};
 use super::{Faults, TransferFault};
 use crate::dlms::SystemTitle;
 use crate::dlms::ciphering::CipherKeys;
 use crate::dlms::keys::{KeyRole, Suite, WrappedKey, key_name, unwrap};
 use crate::dlms::obis::Obis;
 use crate::dlms::objects::{PushDestination, ScalerUnit};
-use crate::dlms::service::{DENIED, TEMPORARY_FAILURE, TYPE_UNMATCHED};
-use crate::meter::secrets::KeySet;
+use crate::dlms::service::{DENIED, SUCCESS, TEMPORARY_FAILURE, TYPE_UNMATCHED, UNDEFINED};
+use crate::meter::secrets::{KeySet, Role};
 use crate::types::{Digest, Secret};
 
 /// How a simulated meter starts.
@@ -37,6 +38,16 @@ pub struct MeterSeed {
     pub firmware: String,
     /// In what it differs from others without being wrong.
     pub manners: Manners,
+    /// Its clients besides the public one and the manager.
+    pub others: Option<OtherClients>,
+}
+
+/// Clients of a simulated meter besides the public one and the manager.
+pub struct OtherClients {
+    /// The password of client 2, which reads.
+    pub password: Secret,
+    /// The keys of client 3, in a security set-up of its own, which the manager changes.
+    pub installer: KeySet,
 }
 
 /// In what a simulated meter differs from others without being wrong.
@@ -48,6 +59,22 @@ pub struct Manners {
     pub takes_no_lists: bool,
     /// It connects to one destination only.
     pub has_one_destination: bool,
+    /// How it takes new passwords of other clients.
+    pub secrets: SecretManner,
+}
+
+/// How a simulated meter takes the new password of another client.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SecretManner {
+    /// Written to attribute 7.
+    #[default]
+    Attribute,
+    /// By method 2.
+    Plain,
+    /// By method 2, wrapped under the key encryption key.
+    Wrapped,
+    /// Not at all.
+    Never,
 }
 
 /// One register of a simulated meter.
@@ -87,6 +114,7 @@ impl MeterSeed {
             port: 4059,
             firmware: "1.0".to_owned(),
             manners: Manners::default(),
+            others: None,
         }
     }
 }
@@ -121,6 +149,8 @@ pub struct MeterState {
     pub destinations: Vec<String>,
     /// How many destinations the list ever had at once.
     pub most_destinations: usize,
+    /// The password of client 2 and the keys of client 3, by their names.
+    others: Vec<(Role, Digest)>,
 }
 
 impl MeterState {
@@ -131,6 +161,13 @@ impl MeterState {
             .filter_map(|role| set.key(role).map(|key| (role, key)))
             .all(|(role, key)| self.keys[index(role)] == Some(key_name(key)))
     }
+
+    /// Whether it has this secret of the set: one of another client.
+    pub fn has_of(&self, set: &KeySet, role: Role) -> bool {
+        let mut others = set.others();
+        let secret = others.find(|(found, _)| *found == role);
+        secret.is_some_and(|(_, secret)| self.others.contains(&(role, key_name(secret))))
+    }
 }
 
 pub(super) struct Meter {
@@ -138,6 +175,7 @@ pub(super) struct Meter {
     pub(super) device_name: String,
     pub(super) firmware: String,
     pub(super) manners: Manners,
+    pub(super) others: Option<OtherClients>,
     pub(super) title: SystemTitle,
     pub(super) suite: Suite,
     pub(super) registers: Vec<SeedRegister>,
@@ -192,6 +230,7 @@ impl Meter {
             device_name: seed.device_name,
             firmware: seed.firmware,
             manners: seed.manners,
+            others: seed.others,
             title: seed.system_title,
             suite: seed.keys.suite(),
             registers: seed.registers,
@@ -236,7 +275,20 @@ impl Meter {
             port: self.port,
             destinations: self.destinations.iter().map(|bytes| text(bytes)).collect(),
             most_destinations: self.most_destinations,
+            others: self.other_secrets(),
         }
+    }
+
+    fn other_secrets(&self) -> Vec<(Role, Digest)> {
+        let Some(others) = &self.others else {
+            return Vec::new();
+        };
+        let installer = [KeyRole::Guek, KeyRole::Gak, KeyRole::Kek].map(|key| {
+            let secret = others.installer.key(key).expect("a key set has all three");
+            (Role::ClientKey(INSTALLER, key), key_name(secret))
+        });
+        let reader = (Role::Client(READER), key_name(&others.password));
+        [reader].into_iter().chain(installer).collect()
     }
 
     pub(super) fn cipher_keys(&self) -> CipherKeys<'_> {
@@ -322,6 +374,53 @@ impl Meter {
         };
         keys.truncate(kept);
         Staged { result, keys, when }
+    }
+
+    /// Method 2 of client 3's security set-up: never fails on request.
+    pub(super) fn transfer_to_installer(&mut self, wrapped: &[WrappedKey]) -> u8 {
+        let Some(others) = &mut self.others else {
+            return UNDEFINED;
+        };
+        let old = &others.installer;
+        let mut keys = [KeyRole::Guek, KeyRole::Gak, KeyRole::Kek].map(|role| {
+            old.key(role)
+                .expect("a key set has all three")
+                .expose()
+                .to_vec()
+        });
+        for item in wrapped {
+            let Ok(key) = unwrap(old.kek(), &item.bytes) else {
+                return TEMPORARY_FAILURE;
+            };
+            let place = match item.role {
+                KeyRole::Guek => 0,
+                KeyRole::Gak => 1,
+                KeyRole::Kek => 2,
+                KeyRole::Gbek => return DENIED,
+            };
+            keys[place] = key.expose().to_vec();
+        }
+        let [guek, gak, kek] = keys.map(Secret::new);
+        match KeySet::new(old.suite(), guek, gak, kek) {
+            Ok(installer) => others.installer = installer,
+            Err(_) => return TYPE_UNMATCHED,
+        }
+        SUCCESS
+    }
+
+    /// Gives client 2 another password, in the form that `manner` says.
+    pub(super) fn set_password(&mut self, manner: SecretManner, secret: &[u8]) -> u8 {
+        let unwrapped = match manner == SecretManner::Wrapped {
+            true => unwrap(self.key(KeyRole::Kek), secret).ok(),
+            false => Some(Secret::new(secret.to_vec())),
+        };
+        match (&mut self.others, unwrapped) {
+            (Some(others), Some(password)) if self.manners.secrets == manner => {
+                others.password = password;
+                SUCCESS
+            }
+            _ => DENIED,
+        }
     }
 
     pub(super) fn commit(&mut self, keys: Vec<(KeyRole, Secret)>) {

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use faults::{Faults, LockOut, TransferFault, UnknownFault};
-pub use meter::{Manners, MeterSeed, MeterState, SeedRegister};
+pub use meter::{Manners, MeterSeed, MeterState, OtherClients, SecretManner, SeedRegister};
 
 use crate::dlms::wrapper::{Header, frame};
 use association::{Association, Reply};

@@ -1,6 +1,8 @@
 //! The objects of a simulated meter.
 
-use super::meter::Meter;
+use super::association::{INSTALLER, MANAGEMENT, READER};
+use super::meter::{Meter, SecretManner};
+use crate::dlms::acse::{GMAC, LLS};
 use crate::dlms::axdr::Value;
 use crate::dlms::clock::date_time;
 use crate::dlms::obis::{Member, Obis};
@@ -52,6 +54,9 @@ pub(super) fn write(meter: &mut Meter, attribute: Member, value: &Value) -> u8 {
                 Err(_) => return TYPE_UNMATCHED,
             }
         }
+        (READER_SECRET, Value::OctetString(secret)) => {
+            return meter.set_password(SecretManner::Attribute, secret);
+        }
         (Member::APN | Member::PORT | Member::DESTINATIONS, _) => return TYPE_UNMATCHED,
         _ => return DENIED,
     }
@@ -95,6 +100,11 @@ fn value(meter: &Meter, attribute: Member) -> Option<Value> {
             }
         }
         Member {
+            class: 15,
+            object,
+            number,
+        } => return client(object, number),
+        Member {
             class: 64, number, ..
         } => match number {
             2 => Value::Enum(ALWAYS_PROTECTED),
@@ -102,6 +112,23 @@ fn value(meter: &Meter, attribute: Member) -> Option<Value> {
             5 => octets(&meter.title.0),
             _ => return None,
         },
+        _ => return None,
+    })
+}
+
+/// Whose an association is, how it is entered, and which security set-up it has.
+fn client(association: Obis, number: u8) -> Option<Value> {
+    let (client, mechanism, security) = match association {
+        MANAGER_ASSOCIATION => (MANAGEMENT, GMAC, Obis::SECURITY),
+        READER_ASSOCIATION => (READER, LLS, Obis::SECURITY),
+        INSTALLER_ASSOCIATION => (INSTALLER, GMAC, INSTALLER_SECURITY),
+        _ => return None,
+    };
+    let client = i8::try_from(client).ok()?;
+    Some(match number {
+        3 => Value::Structure(vec![Value::Integer(client), Value::LongUnsigned(1)]),
+        6 => Value::OctetString([&MECHANISMS[..], &[mechanism]].concat()),
+        9 => Value::OctetString(security.0.to_vec()),
         _ => return None,
     })
 }
@@ -121,10 +148,12 @@ fn objects(meter: &Meter) -> Vec<(u16, Obis)> {
         (45, Obis::MODEM),
         (64, Obis::SECURITY),
     ];
+    let clients = meter.others.iter().flat_map(|_| OTHER_CLIENTS);
     PUBLIC_OBJECTS
         .into_iter()
         .chain(registers)
         .chain(others)
+        .chain(clients)
         .collect()
 }
 
@@ -206,6 +235,23 @@ fn profile(selector: Option<&(u8, Value)>) -> Result<Value, u8> {
     }
 }
 
+const MANAGER_ASSOCIATION: Obis = Obis([0, 0, 40, 0, 1, 255]);
+const READER_ASSOCIATION: Obis = Obis([0, 0, 40, 0, 2, 255]);
+const INSTALLER_ASSOCIATION: Obis = Obis([0, 0, 40, 0, 3, 255]);
+const INSTALLER_SECURITY: Obis = Obis([0, 0, 43, 0, 2, 255]);
+const READER_SECRET: Member = Member::new(15, READER_ASSOCIATION, 7);
+/// Method: takes the password of client 2.
+pub(super) const CHANGE_READER_SECRET: Member = Member::new(15, READER_ASSOCIATION, 2);
+/// Method: takes keys of client 3.
+pub(super) const INSTALLER_KEY_TRANSFER: Member = Member::new(64, INSTALLER_SECURITY, 2);
+const OTHER_CLIENTS: [(u16, Obis); 4] = [
+    (15, MANAGER_ASSOCIATION),
+    (15, READER_ASSOCIATION),
+    (15, INSTALLER_ASSOCIATION),
+    (64, INSTALLER_SECURITY),
+];
+/// The arcs before the number of a mechanism.
+const MECHANISMS: [u8; 6] = [0x60, 0x85, 0x74, 0x05, 0x08, 0x02];
 /// What anybody may read.
 const PUBLIC_OBJECTS: [(u16, Obis); 4] = [
     (1, Obis::DEVICE_NAME),

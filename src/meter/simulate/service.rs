@@ -1,10 +1,11 @@
 //! What an associated client asks a simulated meter, and what it is answered.
 
 use super::association::{Association, Blocks, Form, MANAGEMENT, PUBLIC, Refusal, Stage};
-use super::meter::{Meter, Staged, When};
+use super::meter::{Meter, SecretManner, Staged, When};
 use super::objects;
 use crate::dlms::Malformed;
 use crate::dlms::acse::protected_content;
+use crate::dlms::axdr::Value;
 use crate::dlms::keys::parse_key_transfer;
 use crate::dlms::obis::Member;
 use crate::dlms::service::{
@@ -68,6 +69,10 @@ impl Association {
                 self.answer_transfer(meter, form, invoke, staged)
             }
             Service::GetList(_) if meter.manners.takes_no_lists => Err(Exception::Unknown.into()),
+            Service::Action(method, Some(value)) if self.client == MANAGEMENT => {
+                let result = other_client(meter, method, &value);
+                self.seal(meter, form, action_answer(invoke, result, None))
+            }
             service => {
                 let answer = self.serve(meter, invoke, service);
                 self.seal(meter, form, answer)
@@ -127,7 +132,7 @@ impl Association {
                     false => get_list_answer(invoke, &reads),
                 }
             }
-            Service::Set(..) if is_public => set_answer(invoke, DENIED),
+            Service::Set(..) if self.client != MANAGEMENT => set_answer(invoke, DENIED),
             Service::Set(attribute, value) => {
                 set_answer(invoke, objects::write(meter, attribute, &value))
             }
@@ -153,6 +158,23 @@ impl Association {
             });
         }
         get_block_answer(invoke, next, &rest, is_last)
+    }
+}
+
+/// Methods by which the manager changes what other clients come in with.
+fn other_client(meter: &mut Meter, method: Member, value: &Value) -> u8 {
+    match (method, value, meter.manners.secrets) {
+        (objects::INSTALLER_KEY_TRANSFER, value, _) => match parse_key_transfer(value) {
+            Ok(wrapped) => meter.transfer_to_installer(&wrapped),
+            Err(_) => TYPE_UNMATCHED,
+        },
+        (objects::CHANGE_READER_SECRET, Value::OctetString(secret), SecretManner::Wrapped) => {
+            meter.set_password(SecretManner::Wrapped, secret)
+        }
+        (objects::CHANGE_READER_SECRET, Value::OctetString(secret), _) => {
+            meter.set_password(SecretManner::Plain, secret)
+        }
+        _ => DENIED,
     }
 }
 

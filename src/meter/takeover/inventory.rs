@@ -18,6 +18,10 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         self.progress.released = Some(pair);
         self.check_as_manager().await?;
         self.progress.reads = self.closing_read().await?;
+        self.progress.found = match self.link.other_secrets().await {
+            Ok(found) => found,
+            Err(error) => return Err(self.leave_alone(error).await?),
+        };
         self.commit(State::Inventoried).await
     }
 
@@ -33,25 +37,21 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Ok(())
     }
 
-    /// What anybody is not told, a manager may be.
+    /// The same, protected: what anybody may read, anybody may have answered.
     async fn check_as_manager(&mut self) -> Result<(), Halt> {
-        let known = &self.progress.identity;
-        let missing = [
-            (Item::DeviceName, known.device_name.is_none()),
-            (Item::Firmware, known.firmware.is_none()),
-            (Item::Clock, known.clock.is_none()),
-        ];
-        let wanted = missing.into_iter().filter(|(_, missing)| *missing);
-        let wanted: Vec<_> = wanted.map(|(item, _)| item).collect();
-        let told = match self.link.identity(&wanted).await {
+        let told = match self.link.identity(&IDENTITY).await {
             Ok(told) => told,
             Err(error) => return Err(self.leave_alone(error).await?),
         };
         self.check(&told)?;
-        let known = &mut self.progress.identity;
-        known.device_name = known.device_name.take().or(told.device_name);
-        known.firmware = known.firmware.take().or(told.firmware);
-        known.clock = known.clock.or(told.clock);
+        let known = std::mem::take(&mut self.progress.identity);
+        self.progress.identity = Identity {
+            device_name: told.device_name.or(known.device_name),
+            serial: told.serial.or(known.serial),
+            firmware: told.firmware.or(known.firmware),
+            clock: told.clock.or(known.clock),
+            counter: None,
+        };
         Ok(())
     }
 
@@ -85,3 +85,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         Ok(read.collect())
     }
 }
+
+/// What is compared with what was released, and kept.
+pub(in crate::meter) const IDENTITY: [Item; 4] =
+    [Item::Serial, Item::DeviceName, Item::Firmware, Item::Clock];

@@ -22,9 +22,9 @@ use super::secrets::Secrets;
 use crate::types::{Clock, HandoverId, Random, Timestamp};
 
 mod enter;
-mod inventory;
+pub(super) mod inventory;
 mod order;
-mod others;
+pub(super) mod others;
 mod passwords;
 pub(super) mod repoint;
 mod rotate;
@@ -254,7 +254,8 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
 
     async fn generate(&mut self) -> Result<(), Halt> {
         let held = self.set(self.held_pair()?.guek)?;
-        let set = held.successor(&self.profile, self.takeover.random);
+        let (found, random) = (&self.progress.found, self.takeover.random);
+        let set = held.successor(&self.profile, found, random);
         let set = set.map_err(|_| damaged("the profile is for another protocol"))?;
         let number = self.sets.keys().next_back().map_or(1, |newest| newest + 1);
         self.progress.target = Some(number);

@@ -78,7 +78,10 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         self.count_attempt().await?;
         let secrets = self.sets.get(&set);
         let secrets = secrets.ok_or_else(|| super::damaged("a set is missing"))?;
-        let mut entered = self.link.enter(Login::Level(level, secrets)).await;
+        let mut entered = self
+            .link
+            .enter(Login::Other(Role::Password(level), secrets))
+            .await;
         if entered.is_ok() {
             // A meter that says yes to everybody shows nothing to anybody.
             entered = self.link.identity(&[Item::Serial]).await.map(drop);

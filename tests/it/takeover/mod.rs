@@ -9,8 +9,6 @@ use cos_escrow::meter::escrow::{Path, Report, StopReason};
 use cos_escrow::meter::fleet::run_fleet;
 use cos_escrow::meter::journal::{Claim, State};
 use cos_escrow::meter::link::{DeviceId, LinkError};
-use cos_escrow::meter::plan::plan;
-use cos_escrow::meter::profile::KeyTransfer;
 use cos_escrow::meter::released::Repoint;
 use cos_escrow::meter::secrets::KeySet;
 use cos_escrow::meter::simulate::Faults;
@@ -22,7 +20,9 @@ mod inventory;
 mod loss;
 mod matrix;
 mod mode_c;
+mod others;
 mod peer;
+mod plan;
 mod repoint;
 mod world;
 
@@ -393,36 +393,6 @@ async fn a_fleet_is_taken_over_with_its_progress_told() {
         .map(|row| row.state)
         .collect();
     assert_eq!(states, [State::Reported; 20]);
-}
-
-#[tokio::test]
-async fn the_plan_is_what_is_sent_and_shows_no_key() {
-    let world = World::new().await;
-    let meter = world.meter(seed(Suite::Zero), &[]).await;
-    let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
-    released.repoint = Some(repoint());
-    for transfer in [KeyTransfer::Together, KeyTransfer::OneByOne] {
-        let profile = world.profile(transfer);
-        let text: Vec<_> = plan(&released, &profile, &Settings::default())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let transfers = text
-            .iter()
-            .filter(|line| line.starts_with("ACTION 64 0.0.43.0.0.255 2"))
-            .count();
-        assert_eq!(
-            transfers,
-            if transfer == KeyTransfer::Together {
-                8
-            } else {
-                10
-            }
-        );
-        assert!(text.contains(&"SET APN = gainer.smart".to_owned()));
-    }
-    world.take_over(&released, Settings::default()).await;
-    assert_eq!(meter.state().transfers, 8);
 }
 
 #[tokio::test]

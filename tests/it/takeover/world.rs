@@ -208,6 +208,10 @@ impl World {
         Arc::clone(self.profiles.get(profile_with(transfer)).unwrap())
     }
 
+    pub(super) fn profile_named(&self, name: &str) -> Arc<Profile> {
+        Arc::clone(self.profiles.get(name).unwrap())
+    }
+
     /// The keys that the meter shall have had last.
     pub(super) async fn newest_keys(&self, handover: HandoverId) -> KeySet {
         let newest = self.journal.newest_secrets(handover).await.unwrap();
@@ -245,6 +249,10 @@ fn profiles() -> Profiles {
     let line = "[line]\nconnect_seconds = 5\nanswer_seconds = 5\n";
     let one_by_one = text.replace("[dlms]", "[dlms]\nkey_transfer = \"one_by_one\"");
     let mut profiles = Profiles::built_in();
+    for form in ["plain", "wrapped"] {
+        let text = text.replace("[dlms]", &format!("[dlms]\nsecret_change = \"{form}\""));
+        profiles.add(Profile::parse(form, &text).unwrap());
+    }
     for (transfer, text) in [
         (KeyTransfer::Together, text),
         (KeyTransfer::OneByOne, one_by_one.as_str()),

@@ -247,7 +247,7 @@ fn refusal(answer: &[u8]) -> Result<(), LinkError> {
     }
 }
 
-fn rejection(diagnostic: Diagnostic) -> LinkError {
+pub(super) fn rejection(diagnostic: Diagnostic) -> LinkError {
     match diagnostic {
         Diagnostic::User(reason) => match reason.as_u8() {
             NO_REASON | AUTHENTICATION_FAILURE => LinkError::KeysRefused,

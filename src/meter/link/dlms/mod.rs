@@ -8,8 +8,8 @@ use dlms_cosem_rs::axdr::Data;
 use dlms_cosem_rs::client::{AssociationStep, ClientConfig, ClientSession, Response};
 use dlms_cosem_rs::codec::{Decode as _, Result as CrateResult};
 use dlms_cosem_rs::security::{
-    Key, KeyRing, RandomSource, RustCryptoProvider, SecurityPolicy, SecuritySuite,
-    SystemTitle as CrateTitle,
+    Key, KeyRing, RandomSource, RustCryptoProvider, Secret as CrateSecret, SecurityPolicy,
+    SecuritySuite, SystemTitle as CrateTitle,
 };
 use dlms_cosem_rs::xdlms::{AttributeDescriptor, MethodDescriptor};
 
@@ -20,18 +20,22 @@ use super::{
 };
 use crate::dlms::SystemTitle;
 use crate::dlms::axdr::Value;
-use crate::dlms::keys::{KeyRole, WrappedKey, key_name, key_transfer, wrap};
-use crate::dlms::obis::{Member, Obis};
-use crate::dlms::objects::listed_objects;
+use crate::dlms::keys::key_name;
+use crate::dlms::obis::Member;
 use crate::dlms::service::Selection;
 use crate::meter::profile::{Dlms, Protocol};
 use crate::meter::secrets::{KeySet, Role};
 use crate::types::{Digest, Random, Secret, Timestamp};
-use association::{Association, Session};
+pub(super) use words::words;
+
+use association::{Association, Session, rejection};
+use clients::Clients;
 
 mod association;
+mod clients;
 mod registers;
 mod values;
+mod words;
 
 /// Makes links to DLMS meters.
 pub struct DlmsDial<'a, C> {
@@ -56,6 +60,7 @@ impl<'a, C: Counters> Dial for DlmsDial<'a, C> {
             counters: self.counters,
             random: self.random,
             takes_lists,
+            clients: None,
             station,
             association: None,
         }
@@ -69,6 +74,7 @@ pub struct DlmsLink<'a, C> {
     random: &'a dyn Random,
     station: Station,
     takes_lists: bool,
+    clients: Option<Clients>,
     association: Option<Association<'a>>,
 }
 
@@ -81,7 +87,11 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
         match login {
             Login::Anybody => self.associate_publicly().await,
             Login::Manager(credentials) => self.associate_as_manager(credentials).await,
-            Login::Level(..) => Err(LinkError::NotOffered),
+            Login::Other(role @ Role::Client(client), secrets) => {
+                let password = secrets.secret(role).ok_or(LinkError::NotOffered)?;
+                self.associate_with_password(client, password).await
+            }
+            Login::Other(..) => Err(LinkError::NotOffered),
         }
     }
 
@@ -119,46 +129,21 @@ impl<'a, C: Counters> MeterLink for DlmsLink<'a, C> {
 
     async fn set(&mut self, setting: &Setting) -> Result<(), LinkError> {
         let attribute = self.profile()?.objects.setting(setting.name());
-        let descriptor = attribute_descriptor(attribute.ok_or(LinkError::NotOffered)?)?;
+        let attribute = attribute.ok_or(LinkError::NotOffered)?;
         let encoded = values::of_setting(setting).encode();
-        let mut association = self.take().await?;
-        let request = |session: &mut Session<'_>, out: &mut [u8]| {
-            session.set_request(descriptor, None, Data::from_bytes(&encoded)?, out)
-        };
-        let done = association.ask(self, request).await.and_then(|answer| {
-            association.understand(&answer, |response| match response {
-                Response::Ok => Ok(()),
-                Response::DataError(result) => Err(LinkError::Denied(result.as_u8())),
-                _ => Err(LinkError::Garbled),
-            })
-        });
-        self.keep(association, done)
+        self.put(attribute, &encoded).await
     }
 
     async fn other_secrets(&mut self) -> Result<Vec<Role>, LinkError> {
-        match self.get(Member::OBJECT_LIST).await {
-            Ok(list) => self.doors(&listed_objects(&list).unwrap_or_default()),
-            Err(LinkError::Denied(_)) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        self.find_clients().await?;
+        self.doors()
     }
 
     async fn change(&mut self, change: Change<'_>) -> Result<(), LinkError> {
-        let keys = wrapped(change)?;
-        let descriptor = method_descriptor(self.profile()?.objects.key_transfer())?;
-        let encoded = key_transfer(&keys).encode();
-        let mut association = self.take().await?;
-        let request = |session: &mut Session<'_>, out: &mut [u8]| {
-            session.action_request(descriptor, Some(Data::from_bytes(&encoded)?), out)
-        };
-        let done = association.ask(self, request).await.and_then(|answer| {
-            association.understand(&answer, |response| match response {
-                Response::ActionResult { result, .. } if result.is_success() => Ok(()),
-                Response::ActionResult { result, .. } => Err(LinkError::Denied(result.as_u8())),
-                _ => Err(LinkError::Garbled),
-            })
-        });
-        self.keep(association, done)
+        match *change.roles {
+            [Role::Client(client)] => self.change_client(client, change).await,
+            _ => self.transfer_keys(change).await,
+        }
     }
 
     async fn leave(&mut self) {
@@ -180,25 +165,44 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
         }
     }
 
-    /// Associations and security set-ups other than our own: whoever knows their secrets still gets in.
-    fn doors(&self, objects: &[(u16, Obis)]) -> Result<Vec<Role>, LinkError> {
-        let own = self.profile()?.objects.key_transfer().object;
-        let door = |(class, object): &(u16, Obis)| match *class {
-            15 if *object != Obis::CURRENT_ASSOCIATION => vec![Role::Association(*object)],
-            64 if *object != own => [KeyRole::Guek, KeyRole::Gak]
-                .map(|role| Role::SetUp(*object, role))
-                .to_vec(),
-            _ => Vec::new(),
-        };
-        Ok(objects.iter().flat_map(door).collect())
-    }
-
     async fn get(&mut self, attribute: Member) -> Result<Value, LinkError> {
         self.get_selected(Selection {
             attribute,
             selector: None,
         })
         .await
+    }
+
+    async fn put(&mut self, attribute: Member, encoded: &[u8]) -> Result<(), LinkError> {
+        let descriptor = attribute_descriptor(attribute)?;
+        let mut association = self.take().await?;
+        let request = |session: &mut Session<'_>, out: &mut [u8]| {
+            session.set_request(descriptor, None, Data::from_bytes(encoded)?, out)
+        };
+        let done = association.ask(self, request).await.and_then(|answer| {
+            association.understand(&answer, |response| match response {
+                Response::Ok => Ok(()),
+                Response::DataError(result) => Err(LinkError::Denied(result.as_u8())),
+                _ => Err(LinkError::Garbled),
+            })
+        });
+        self.keep(association, done)
+    }
+
+    async fn call(&mut self, method: Member, encoded: &[u8]) -> Result<(), LinkError> {
+        let descriptor = method_descriptor(method)?;
+        let mut association = self.take().await?;
+        let request = |session: &mut Session<'_>, out: &mut [u8]| {
+            session.action_request(descriptor, Some(Data::from_bytes(encoded)?), out)
+        };
+        let done = association.ask(self, request).await.and_then(|answer| {
+            association.understand(&answer, |response| match response {
+                Response::ActionResult { result, .. } if result.is_success() => Ok(()),
+                Response::ActionResult { result, .. } => Err(LinkError::Denied(result.as_u8())),
+                _ => Err(LinkError::Garbled),
+            })
+        });
+        self.keep(association, done)
     }
 
     async fn get_selected(&mut self, selection: Selection) -> Result<Value, LinkError> {
@@ -249,11 +253,31 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
     }
 
     async fn associate_publicly(&mut self) -> Result<(), LinkError> {
-        let client = self.profile()?.public_client;
         let config = ClientConfig {
-            client_sap: client,
+            client_sap: self.profile()?.public_client,
             ..ClientConfig::default()
         };
+        self.associate_plainly(config).await
+    }
+
+    /// The password goes in clear: nobody should do this over a path that is not its own.
+    async fn associate_with_password(
+        &mut self,
+        client: u16,
+        password: &Secret,
+    ) -> Result<(), LinkError> {
+        let password = CrateSecret::new(password.expose());
+        let config = ClientConfig {
+            client_sap: client.try_into().map_err(|_| LinkError::NotOffered)?,
+            mechanism: AuthMechanism::Low,
+            password: Some(password.map_err(|_| LinkError::NotOffered)?),
+            ..ClientConfig::default()
+        };
+        self.associate_plainly(config).await
+    }
+
+    async fn associate_plainly(&mut self, config: ClientConfig) -> Result<(), LinkError> {
+        let client = config.client_sap;
         let session = self.session(config, KeyRing::default());
         let mut association = self.connect(client, session, None).await?;
         let request = association.request(|session, out| session.associate_request(out))?;
@@ -263,6 +287,7 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
                 self.association = Some(association);
                 Ok(())
             }
+            Ok(AssociationStep::Rejected { diagnostic, .. }) => Err(rejection(diagnostic)),
             Ok(_) => Err(LinkError::AssociationRefused(0)),
             Err(_) => Err(LinkError::Garbled),
         }
@@ -342,21 +367,6 @@ fn key_ring(keys: &KeySet, gak: &KeySet) -> Result<KeyRing, LinkError> {
         gak: Some(key(gak.gak())?),
         ..KeyRing::default()
     })
-}
-
-/// The keys of a change, each under the key encryption key that the meter has.
-fn wrapped(change: Change<'_>) -> Result<Vec<WrappedKey>, LinkError> {
-    let (Some(to), Some(under)) = (change.to.keys(), change.under.keys()) else {
-        return Err(LinkError::NotOffered);
-    };
-    let wrap = |role: &Role| match role {
-        Role::Key(role) => {
-            let key = to.key(*role).ok_or(LinkError::NotOffered)?;
-            wrap(under.kek(), *role, key).map_err(|_| LinkError::NotOffered)
-        }
-        _ => Err(LinkError::NotOffered),
-    };
-    change.roles.iter().map(wrap).collect()
 }
 
 fn attribute_descriptor(member: Member) -> Result<AttributeDescriptor, LinkError> {

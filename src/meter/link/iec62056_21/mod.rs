@@ -14,11 +14,14 @@ use crate::iec62056_21::stream::Message;
 use crate::meter::profile::{LoginForm, ModeC, Protocol};
 use crate::meter::secrets::{Level, Role, Secrets};
 use crate::types::Timestamp;
+pub(super) use words::words;
+
 use conversation::Conversation;
 use values::Register;
 
 mod conversation;
 mod values;
+mod words;
 
 /// Makes links to mode C meters.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +75,8 @@ impl MeterLink for ModeCLink {
                 self.log_in(highest.ok_or(LinkError::NotOffered)?, secrets)
                     .await?
             }
-            Login::Level(level, secrets) => self.log_in(level, secrets).await?,
+            Login::Other(Role::Password(level), secrets) => self.log_in(level, secrets).await?,
+            Login::Other(..) => return Err(LinkError::NotOffered),
         };
         self.session = Some(session);
         Ok(())

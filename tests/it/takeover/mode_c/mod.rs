@@ -9,6 +9,7 @@ use cos_escrow::meter::takeover::{Outcome, Rounds, Settings};
 use cos_escrow::types::{Clock as _, HandoverId};
 use meter::{Kind, Meter, PASSWORDS, highest_password, lower_passwords, passwords, released_at};
 
+use super::plan::{said_by, sent};
 use super::world::{Kill, World};
 
 mod cuts;
@@ -251,6 +252,23 @@ async fn the_plan_of_a_mode_c_takeover_shows_no_password() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert!(!text.contains("FEDC"), "{text}");
+}
+
+#[tokio::test]
+async fn the_plan_of_a_mode_c_takeover_is_what_is_sent_word_by_word() {
+    for rounds in [Rounds::Once, Rounds::Twice] {
+        let world = World::new().await;
+        let meter = Meter::start(Kind::BuiltIn, &world, "meter", &[]).await;
+        let released = meter.released();
+        let settings = Settings {
+            rounds,
+            ..Settings::default()
+        };
+        let planned = plan(&released, &world.profile_of(&released), &settings);
+        world.claim(&released).await;
+        let said = said_by(&world, &released, settings).await;
+        assert_eq!(sent(&planned), said, "{rounds:?}");
+    }
 }
 
 #[tokio::test]
