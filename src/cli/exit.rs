@@ -22,6 +22,8 @@ pub enum Exit {
     Unverified,
     /// It may work later.
     TryAgain,
+    /// It cannot be told whether it verifies: something is missing.
+    Unverifiable,
     /// Ended by the user.
     Interrupted,
 }
@@ -37,6 +39,7 @@ impl Exit {
             Self::Refused => 4,
             Self::Unverified => 5,
             Self::TryAgain => 6,
+            Self::Unverifiable => 7,
             Self::Interrupted => 130,
         }
     }

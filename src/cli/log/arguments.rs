@@ -37,8 +37,11 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         cos-escrow log verify\n  \
         cos-escrow log verify --dir mirror --log-key escrow.example/log+0123abcd+Ad…\n  \
-        cos-escrow log verify --dir mirror --log-key log.vkey --against last-year.checkpoint\n\n\
-        With `--dir` nothing is asked of the service: a folder of tlog-tiles is read, and nothing in it is believed.")]
+        cos-escrow log verify --dir mirror --log-key log.vkey --against last-year.checkpoint\n  \
+        cos-escrow log verify --dir mirror --policy witnesses.policy -o json\n\n\
+        With `--dir` nothing is asked of the service: a folder of tlog-tiles is read, and nothing in it is believed.\n\
+        The verdict is `valid` (0), `invalid` (5: changed, or another history) or `unverifiable` (7: a file, a key or a\n\
+        cosignature is missing), with the reason and the entry.")]
     Verify(Verify),
     /// Put back what a restored database has lost, from a copy. For the operator of a stopped service.
     Recover(crate::cli::recover::Arguments),
@@ -90,4 +93,7 @@ pub(super) struct Verify {
     /// An older checkpoint that the copy must continue.
     #[arg(long, value_name = "FILE", requires = "dir")]
     pub(super) against: Option<PathBuf>,
+    /// A tlog-policy: the log's key, and the witnesses whose cosignatures the checkpoint needs.
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub(super) policy: Option<PathBuf>,
 }

@@ -6,15 +6,15 @@
 //! ```
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::exit::{Exit, Failure};
+use super::finding::Finding;
+use crate::cli::exit::Failure;
 use crate::cli::files;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::tlog::{
-    AuditError, Checkpoint, Frontier, Note, TilePath, TreeHead, VerifierKey, leaf_hash, verify_log,
+    Checkpoint, Frontier, Note, NoteError, TilePath, TreeHead, VerifierKey, leaf_hash, verify_log,
 };
 
 /// A copy of the log.
@@ -50,7 +50,7 @@ impl Folder {
 
     /// The head that the folder claims, if the log's key signed it.
     pub(super) fn head(&self, key: &VerifierKey) -> Result<TreeHead, Failure> {
-        head_in(&self.checkpoint(), key)
+        Ok(head_in(&self.checkpoint(), key)??)
     }
 
     /// Reads every tile and derives the tree again; it must have this head, and have had the `former` one.
@@ -59,7 +59,7 @@ impl Folder {
         head: TreeHead,
         former: Option<TreeHead>,
         output: &Output,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Finding> {
         let progress = Progress::start(output, "entries", head.size);
         let mut past = Past::of(former);
         let mut source = |tile: &TilePath| fs::read(self.tile(tile));
@@ -68,28 +68,39 @@ impl Folder {
             progress.advance();
         });
         drop(progress);
-        audit.map_err(|error| failure(&error))?;
+        audit.map_err(|error| Finding::of_audit(&error))?;
         past.verify(head)
+    }
+
+    /// Where the checkpoint is.
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
     }
 
     fn tile(&self, tile: &TilePath) -> PathBuf {
         self.path.join(tile.to_string())
     }
+}
 
-    fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint")
-    }
+/// The note in a file. A file that cannot be read is a failure, one that is no note a finding.
+pub(super) fn note_in(path: &Path) -> Result<Result<Note, Finding>, Failure> {
+    let bytes = fs::read(path).map_err(|error| files::at(path, &error))?;
+    let wrong = |error: NoteError| Finding::of_checkpoint(path, error.into());
+    let text = String::from_utf8(bytes).map_err(|_| wrong(NoteError::Form));
+    Ok(text.and_then(|text| text.parse().map_err(wrong)))
 }
 
 /// The head of a checkpoint in a file, if the log's key signed it.
-pub(super) fn head_in(path: &Path, key: &VerifierKey) -> Result<TreeHead, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| files::at(path, &error))?;
-    let wrong = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Unverified, format!("`{}`: {error}", path.display()))
+pub(super) fn head_in(
+    path: &Path,
+    key: &VerifierKey,
+) -> Result<Result<TreeHead, Finding>, Failure> {
+    let wrong = |error| Finding::of_checkpoint(path, error);
+    let head = |note| {
+        let checkpoint = Checkpoint::open(&note, key).map_err(wrong)?;
+        Ok(checkpoint.head)
     };
-    let note: Note = text.parse().map_err(|error| wrong(&error))?;
-    let checkpoint = Checkpoint::open(&note, key).map_err(|error| wrong(&error))?;
-    Ok(checkpoint.head)
+    Ok(note_in(path)?.and_then(head))
 }
 
 /// Whether the entries, up to an earlier size, are those of an earlier head.
@@ -115,32 +126,18 @@ impl Past {
         }
     }
 
-    fn verify(&self, head: TreeHead) -> Result<(), Failure> {
+    fn verify(&self, head: TreeHead) -> Result<(), Finding> {
         match self.former {
-            Some(former) if former.size > head.size => Err(Failure::new(
-                Exit::Unverified,
-                format!(
-                    "the log had {} entries before, and this copy has {}",
-                    former.size, head.size
-                ),
-            )
+            Some(former) if former.size > head.size => Err(Finding::unverifiable(format!(
+                "the log had {} entries before, and this copy has {}",
+                former.size, head.size
+            ))
             .hint("an older copy is no alarm: `cos-escrow log mirror` brings it up to date")),
-            Some(former) if self.frontier.head() != former => Err(Failure::new(
-                Exit::Unverified,
-                format!("the first {} entries are not those of before", former.size),
-            )),
+            Some(former) if self.frontier.head() != former => Err(Finding::invalid(format!(
+                "the first {} entries are not those of before",
+                former.size
+            ))),
             _ => Ok(()),
         }
     }
-}
-
-fn failure(error: &AuditError<io::Error>) -> Failure {
-    let message = match error {
-        AuditError::Unreadable { tile, source } => format!("`{tile}` cannot be read: {source}"),
-        error => error.to_string(),
-    };
-    Failure::new(Exit::Unverified, message).hint(match error {
-        AuditError::Unreadable { .. } => "`cos-escrow log mirror` fetches what is missing",
-        _ => "keep this copy; compare it with another one, or remove the tile and mirror it again",
-    })
 }

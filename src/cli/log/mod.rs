@@ -1,24 +1,26 @@
 //! `cos-escrow log`: what auditors, and everybody who relies on the log, look at and verify.
 
 mod arguments;
+mod finding;
 mod folder;
 mod mirror;
+mod verify;
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 pub(super) use self::arguments::Arguments;
-use self::arguments::{Command, Search, Verify};
-use self::folder::{Folder, head_in};
-use super::config::{self, Settings, missing};
+use self::arguments::{Command, Search};
+use self::folder::{Folder, note_in};
+use super::config::missing;
 use super::connect::{Session, log_key, wait};
 use super::document::{Document, Shape, with_query};
 use super::exit::{Exit, Failure};
 use super::files;
 use super::output::Output;
 use crate::client::{Client, ClientError, Request};
-use crate::tlog::{Checkpoint, Note, leaf_hash};
+use crate::tlog::{Checkpoint, Note, Signature, leaf_hash};
 
 /// Runs one of the commands.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
@@ -41,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
             output.rows(&Document::<Entry>::list(&Value::Array(entries)))
         }
         Command::Verify(verify) => match &verify.dir {
-            Some(dir) => verify_copy(connection, dir, verify, output),
+            Some(dir) => verify::run(connection, dir, verify, output),
             None => verify_service(&open()?.client, output),
         },
         Command::Recover(arguments) => wait(crate::cli::recover::run(arguments, output)),
@@ -133,34 +135,13 @@ fn verify_service(client: &Client, output: &Output) -> Result<(), Failure> {
     output.row(&Document::<Head>::of(described(&note)?))
 }
 
-/// Verifies a copy offline.
-fn verify_copy(
-    connection: &config::Connection,
-    dir: &Path,
-    verify: &Verify,
-    output: &Output,
-) -> Result<(), Failure> {
-    let settings = Settings::resolve(connection)?;
-    let key = log_key(&settings.log_key.ok_or_else(|| missing("log_key"))?)?;
-    let folder = Folder::at(dir);
-    let head = folder.head(&key)?;
-    let former = verify.against.as_deref().map(|file| head_in(file, &key));
-    folder.verify(head, former.transpose()?, output)?;
-    output.row(&Document::<Verified>::of(json!({
-        "origin": key.name().as_str(),
-        "size": head.size,
-        "root": head.root.to_string(),
-        "verdict": "verified",
-    })))
-}
-
 /// Brings a copy up to date. Its checkpoint is replaced only when everything below it was verified.
 fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
     let text = session.settings.log_key.as_deref();
     let key = log_key(text.ok_or_else(|| missing("log_key"))?)?;
     std::fs::create_dir_all(dir).map_err(|error| files::at(dir, &error))?;
     let folder = Folder::at(dir);
-    let former = match dir.join("checkpoint").exists() {
+    let former = match folder.checkpoint().exists() {
         true => Some(folder.head(&key)?),
         false => None,
     };
@@ -173,6 +154,10 @@ fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
         Ok((note, checkpoint.head, fetched))
     })?;
     folder.verify(head, former, output)?;
+    let note = match former {
+        Some(former) if former == head => with_earlier_cosignatures(note, &folder)?,
+        _ => note,
+    };
     // ORDER: the checkpoint last: a copy never claims what was not verified.
     folder.put_checkpoint(&note)?;
     output.row(&Document::<Mirrored>::of(json!({
@@ -184,18 +169,25 @@ fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
     })))
 }
 
+/// A checkpoint of the same head as the one in the folder keeps the cosignatures that this has collected.
+fn with_earlier_cosignatures(mut note: Note, folder: &Folder) -> Result<Note, Failure> {
+    let earlier = note_in(&folder.checkpoint())??;
+    for signature in earlier.signatures() {
+        let is_there = |other: &Signature| {
+            (other.name(), other.key_id()) == (signature.name(), signature.key_id())
+        };
+        if !note.signatures().iter().any(is_there) {
+            note.add(signature.clone()).map_err(Failure::failed)?;
+        }
+    }
+    Ok(note)
+}
+
 struct Head;
 
 impl Shape for Head {
     const COLUMNS: &'static [&'static str] = &["origin", "size", "root"];
     const POINTERS: &'static [&'static str] = &["/origin", "/size", "/root"];
-}
-
-struct Verified;
-
-impl Shape for Verified {
-    const COLUMNS: &'static [&'static str] = &["origin", "size", "root", "verdict"];
-    const POINTERS: &'static [&'static str] = &["/origin", "/size", "/root", "/verdict"];
 }
 
 struct Mirrored;
