@@ -10,7 +10,7 @@
 //! http                           accept loop, axum routes, problem documents
 //! service   meter                use cases; taking a meter over
 //! store     registry tls client  the outside world, one adapter each
-//! custody
+//! custody   witness
 //! handover  policy               rules: pure, no I/O, no clock
 //! envelope  tlog  identity       formats: bytes in, values out
 //! dlms      iec62056_21
@@ -34,3 +34,4 @@ pub mod store;
 pub mod tlog;
 pub mod tls;
 pub mod types;
+pub mod witness;

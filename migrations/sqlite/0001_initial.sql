@@ -171,6 +171,13 @@ CREATE TABLE log_node (
     PRIMARY KEY (level, idx)
 ) STRICT, WITHOUT ROWID;
 
+-- What witnesses have cosigned: of the newest head and of the newest with a quorum. Others can ask them again.
+CREATE TABLE cosignature (
+    size INTEGER NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (size, line)
+) STRICT, WITHOUT ROWID;
+
 -- What an entry hides, encrypted under the key of its scope: erasing the key erases it, in backups too.
 CREATE TABLE disclosure (
     idx    INTEGER PRIMARY KEY REFERENCES log_entry (idx),

@@ -47,7 +47,10 @@ impl Instance {
         let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;
         let tls = Arc::new(tls);
         let anchors = Arc::clone(tls.trust().anchors());
-        let foundation = foundation(&settings, anchors, Arc::clone(&clock), random).await?;
+        let mut foundation = foundation(&settings, anchors, Arc::clone(&clock), random).await?;
+        if let Some(witnesses) = &settings.witnesses {
+            foundation.witnessing = Some(witnesses.open(&clock)?);
+        }
         let escrow = Escrow::start(foundation).await.map_err(Failure::failed)?;
         let doors = Doors {
             escrow: escrow.clone(),
@@ -139,6 +142,7 @@ pub(super) async fn foundation(
         rules,
         origin,
         anchor: settings.anchor.clone(),
+        witnessing: None,
         clock,
         random,
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
+use super::witness::Witnesses;
 use crate::handover::Terms;
 use crate::http::listen::Limits;
 use crate::service::SealServer;
@@ -47,6 +48,9 @@ pub struct Settings {
     /// Whether packages may come in clear over mutual TLS: `allowed` or `forbidden`.
     #[serde(default = "default_seal_server")]
     pub seal_server: SealServer,
+    /// Who cosigns the log.
+    #[serde(default)]
+    pub witnesses: Option<Witnesses>,
     /// Windows, delays and limits of the rules.
     #[serde(default)]
     pub terms: Terms,
@@ -158,7 +162,9 @@ impl Settings {
             &mut self.keys,
             &mut self.anchor,
         ];
-        for path in paths.into_iter().chain(self.policies.as_mut()) {
+        let optional = [self.policies.as_mut()].into_iter().flatten();
+        let witnesses = self.witnesses.iter_mut().flat_map(Witnesses::paths);
+        for path in paths.into_iter().chain(optional).chain(witnesses) {
             if path.is_relative() {
                 *path = folder.join(&*path);
             }

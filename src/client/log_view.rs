@@ -95,7 +95,17 @@ impl Client {
 
     /// Fetches the newest checkpoint and verifies that it continues the one seen before.
     pub async fn verified_checkpoint(&self) -> Result<Note, ClientError> {
-        let answer = self.send(Request::get("/v1/log/checkpoint")).await?;
+        self.verified("/v1/log/checkpoint").await
+    }
+
+    /// Fetches the newest checkpoint that the service's witnesses have cosigned, and verifies that it is of the log seen
+    /// before. Where there are no witnesses it is the newest of all. Its cosignatures are not verified.
+    pub async fn cosigned_checkpoint(&self) -> Result<Note, ClientError> {
+        self.verified("/log/checkpoint").await
+    }
+
+    async fn verified(&self, path: &str) -> Result<Note, ClientError> {
+        let answer = self.send(Request::get(path)).await?;
         let text = String::from_utf8_lossy(&answer.body);
         let wrong = |error: &dyn std::fmt::Display| ClientError::Verification(error.to_string());
         let note: Note = text.parse().map_err(|error| wrong(&error))?;

@@ -69,6 +69,7 @@ async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respons
                 Err(_) => Some("the database does not answer".to_owned()),
             },
         ),
+        ("witnesses", doors.escrow.witness_alarm()),
         (
             "revocation_lists",
             (lists_until <= now).then(|| format!("stale since {lists_until}")),
@@ -96,6 +97,11 @@ async fn render(State(admin): State<Admin>) -> String {
     if let Ok(head) = admin.doors.escrow.store().head().await {
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         metrics::gauge!("cos_escrow_log_size").set(head.size as f64);
+        let age = admin.doors.clock.now().since(head.last_at);
+        metrics::gauge!("cos_escrow_log_head_age_seconds").set(age.as_secs_f64());
+    }
+    if let Some(age) = admin.doors.escrow.cosign_age() {
+        metrics::gauge!("cos_escrow_log_cosign_age_seconds").set(age.as_secs_f64());
     }
     if let Ok((silence, _)) = admin.doors.escrow.feed_silence().await {
         metrics::gauge!("cos_escrow_registration_feed_silence_seconds").set(silence.as_secs_f64());

@@ -22,7 +22,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/v1/log/consistency", get(consistency))
         .route("/v1/log/entries", get(search))
         .route("/v1/log/entries/{index}", get(show))
-        .route("/log/checkpoint", get(checkpoint))
+        .route("/log/checkpoint", get(cosigned_checkpoint))
         .route("/log/tile/{*path}", get(tile))
 }
 
@@ -36,6 +36,17 @@ async fn checkpoint(
         .await
         .map_err(|failure| caller.refuse(failure))?;
     Ok(note.into_response())
+}
+
+/// The checkpoint that tiles are read by: the newest that the quorum of witnesses has cosigned, where there is one.
+async fn cosigned_checkpoint(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+) -> Result<Response, Refusal> {
+    let note = doors.escrow.cosigned_checkpoint().await;
+    Ok(note
+        .map_err(|failure| caller.refuse(failure))?
+        .into_response())
 }
 
 /// Between which two sizes.

@@ -13,6 +13,7 @@ mod parties;
 mod problem;
 mod registrations;
 mod supply_points;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 pub use admin::{admin, serve_admin};
 pub use floor::Floor;
 pub use openapi::document;
+pub use witness::serve_witness;
 
 use crate::service::Escrow;
 use crate::tls::LiveTls;

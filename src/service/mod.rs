@@ -30,11 +30,13 @@ mod sequencer;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod witnesses;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 pub use caller::{Caller, Failure};
 pub use deposit::{DepositRequest, Seal};
@@ -49,6 +51,7 @@ pub use registration::RecordResult;
 pub use release::{ReleaseRequest, Released};
 pub use sealing_key::{KeyOffer, KeyView, Offered};
 pub use sequencer::{Answer, Idempotency, Repeat};
+pub use witnesses::{WitnessMode, Witnessing};
 
 use crate::custody::Custody;
 use crate::handover::Terms;
@@ -60,6 +63,7 @@ use crate::types::{Clock, Random};
 use anchor::{Anchor, Fence};
 use quota::Quota;
 use sequencer::{Command, Sequencer, Settled, Submission};
+use witnesses::{Cosigned, Rounds};
 
 /// What the service decides by; replaced whole when configuration is read again.
 pub struct Rules {
@@ -95,6 +99,8 @@ pub struct Foundation {
     pub origin: KeyName,
     /// The file that remembers the newest head outside the database.
     pub anchor: PathBuf,
+    /// Who cosigns the log, if anybody does.
+    pub witnessing: Option<Witnessing>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Makes keys, salts and ids.
@@ -118,6 +124,8 @@ struct Shared {
     fence: Fence,
     quota: Quota,
     log_key: LogKey,
+    witnessing: Option<Witnessing>,
+    cosigned: watch::Sender<Cosigned>,
 }
 
 impl Escrow {
@@ -141,9 +149,14 @@ impl Escrow {
             fence: Fence::default(),
             quota: Quota::default(),
             log_key,
+            witnessing: foundation.witnessing,
+            cosigned: watch::Sender::default(),
         });
         shared.check_history(promise).await?;
-        let sequencer = Sequencer::start(Arc::clone(&shared), anchor);
+        shared.consult_witnesses().await?;
+        let (heads, new_heads) = watch::channel(head.tree());
+        let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
+        Rounds::start(&shared, new_heads);
         let escrow = Self { shared, sequencer };
         escrow.begin_log().await?;
         Ok(escrow)
@@ -276,7 +289,7 @@ impl Shared {
     /// A signed checkpoint of the log as committed.
     async fn checkpoint(&self) -> Result<Note, Failure> {
         let head = self.store.head().await?;
-        Ok(Checkpoint::sign(head.tree(), &self.log_key))
+        Ok(self.checkpoint_of(head.tree()))
     }
 
     /// The size that one of our own checkpoints speaks of.

@@ -7,15 +7,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::Anchor;
 use super::ledger::{Growth, Ledger};
 use super::receipt::Receipt;
 use super::{Caller, Escrow, Failure, Shared};
-use crate::identity::Identity;
+use crate::identity::{Identity, Kind};
 use crate::store::{Changes, Head, IdempotentAnswer, Needs, StoreError};
-use crate::tlog::{self, Checkpoint, Note, ProofPlan};
+use crate::tlog::{self, Checkpoint, Note, ProofPlan, TreeHead};
 use crate::types::{Code, Digest};
 
 /// A use case's part inside the transaction: says what it must know, and decides on it.
@@ -114,6 +114,7 @@ pub(super) enum Settled {
 #[derive(Clone)]
 pub(super) struct Sequencer {
     queue: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
 }
 
 struct Job {
@@ -123,15 +124,34 @@ struct Job {
 
 impl Sequencer {
     /// Starts the task. It ends when the last handle is gone.
-    pub(super) fn start(shared: Arc<Shared>, anchor: Anchor) -> Self {
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        anchor: Anchor,
+        heads: watch::Sender<TreeHead>,
+    ) -> Self {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED);
-        let worker = Worker { shared, anchor };
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            anchor,
+            heads,
+        };
         tokio::spawn(worker.run(jobs));
-        Self { queue }
+        Self { queue, shared }
     }
 
-    /// Hands a submission in and waits until its fate is durable.
+    /// Hands a submission in and waits until its fate is durable, and what a party is answered is witnessed where the
+    /// service is told to wait for that.
     pub(super) async fn submit(&self, submission: Submission) -> Result<Settled, Failure> {
+        let is_party = submission.caller.identity.kind == Kind::Party;
+        match self.settled(submission).await? {
+            Settled::Answer(answer) if is_party => {
+                Ok(Settled::Answer(self.shared.witnessed(answer).await?))
+            }
+            settled => Ok(settled),
+        }
+    }
+
+    async fn settled(&self, submission: Submission) -> Result<Settled, Failure> {
         let (waiter, settled) = oneshot::channel();
         let gone = || Failure::Unavailable("the sequencer has stopped".to_owned());
         self.queue
@@ -146,6 +166,8 @@ impl Sequencer {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) anchor: Anchor,
+    /// Told each new head, once it is anchored.
+    pub(super) heads: watch::Sender<TreeHead>,
 }
 
 /// A batch that is committed, with what its answers are made of.
@@ -235,6 +257,7 @@ impl Worker {
         if !growth.entries.is_empty() {
             let anchored = self.anchor.advance(growth.head).await;
             anchored.map_err(Unsettled::ByAll)?;
+            self.heads.send_replace(growth.head);
         }
         let note = Checkpoint::sign(growth.head, &self.shared.log_key);
         let mut results = Vec::with_capacity(verdicts.len());

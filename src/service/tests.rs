@@ -180,6 +180,8 @@ impl World {
             random: Arc::new(SystemRandom),
             fence: Fence::default(),
             quota: Quota::default(),
+            witnessing: None,
+            cosigned: watch::Sender::default(),
         };
         let head = shared.store.head().await.unwrap().tree();
         let path = folder.path().join("anchor");
@@ -188,6 +190,7 @@ impl World {
             worker: Worker {
                 shared: Arc::new(shared),
                 anchor,
+                heads: watch::channel(head).0,
             },
             clock,
             folder,
@@ -215,8 +218,12 @@ impl World {
 
     /// The use cases, once nothing is settled by hand any more.
     fn into_escrow(self) -> (Escrow, ManualClock, TempDir) {
-        let Worker { shared, anchor } = self.worker;
-        let sequencer = Sequencer::start(Arc::clone(&shared), anchor);
+        let Worker {
+            shared,
+            anchor,
+            heads,
+        } = self.worker;
+        let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
         (Escrow { shared, sequencer }, self.clock, self.folder)
     }
 
@@ -312,7 +319,8 @@ async fn counted_refusals_are_written_once_though_the_answer_is_lost() {
     let head = shared.store.head().await.unwrap();
     let path = folder.path().join("anchor");
     let (anchor, _) = Anchor::open(&path, head.tree()).await.unwrap();
-    let sequencer = Sequencer::start(Arc::clone(&shared), anchor);
+    let heads = watch::channel(head.tree()).0;
+    let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
     let escrow = Escrow { shared, sequencer };
     escrow.write_summaries().await.unwrap();
     escrow.write_summaries().await.unwrap();

@@ -17,7 +17,9 @@ pub use facts::{
     Meter, Origin, ReadState, StoredEnvelope, SupplyPointFacts,
 };
 pub use needs::Needs;
-pub use query::{EntryFilter, HandoverFilter, LogEntry, Page, Sealed, Side, StanzaAddress};
+pub use query::{
+    EntryFilter, HandoverFilter, LogEntry, Page, Sealed, Side, StanzaAddress, StoredCosignature,
+};
 pub use sqlite::{Store, StoreOptions};
 
 /// Why the store could not do what it was asked.

@@ -87,3 +87,12 @@ pub struct StanzaAddress {
     /// To which key.
     pub key_id: KeyId,
 }
+
+/// A cosignature of a head, as it stands in a note.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredCosignature {
+    /// The size of the log that was cosigned.
+    pub size: u64,
+    /// The signature line.
+    pub line: String,
+}

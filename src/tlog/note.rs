@@ -54,6 +54,25 @@ impl Note {
         Ok(())
     }
 
+    /// Adds a signature behind the others unless its key has one already.
+    pub fn add_once(&mut self, signature: Signature) -> Result<(), NoteError> {
+        let of = |s: &Signature| (s.name.clone(), s.key_id);
+        match self.signatures.iter().any(|s| of(s) == of(&signature)) {
+            true => Ok(()),
+            false => self.add(signature),
+        }
+    }
+
+    /// The note without the signatures of other keys, and with no more than the first of each of these.
+    #[must_use]
+    pub fn only(&self, keys: &[VerifierKey]) -> Self {
+        let first = |key: &VerifierKey| self.signatures.iter().find(|s| key.is_named_by(s));
+        Self {
+            text: self.text.clone(),
+            signatures: keys.iter().filter_map(first).cloned().collect(),
+        }
+    }
+
     /// Which of the `known` keys signed, each named once.
     ///
     /// Signatures of other keys are ignored; one signature of a known key that fails rejects the note.

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixT
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::key_exchange::{PostQuantum, provider};
 use super::material::Material;
@@ -33,6 +33,27 @@ pub fn client_config(
         .with_client_auth_cert(chain, key)?;
     config.resumption = Resumption::disabled();
     config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+/// For a server outside our own PKI, such as a witness: any that these roots vouch for under the name that is called.
+/// It gets no certificate of ours.
+pub fn outside_config(
+    roots: &[CertificateDer<'static>],
+    clock: Arc<dyn Clock>,
+) -> Result<ClientConfig, TlsError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone())?;
+    }
+    let time = Arc::new(RustlsTime(clock));
+    let provider = Arc::new(provider(PostQuantum::Preferred));
+    let mut config = ClientConfig::builder_with_details(provider, time)
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

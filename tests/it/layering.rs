@@ -7,7 +7,7 @@ const LAYERS: &[&[&str]] = &[
     &["types"],
     &["envelope", "tlog", "dlms", "iec62056_21", "identity"],
     &["policy", "handover"],
-    &["store", "registry", "tls", "client", "custody"],
+    &["store", "registry", "tls", "client", "custody", "witness"],
     &["service", "meter"],
     &["http"],
     &["cli"],
@@ -20,17 +20,19 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("dlms_cosem_rs", &["meter", "dlms"]),
     ("hpke", &["envelope"]),
-    ("hyper", &["client", "http"]),
-    ("hyper_util", &["client", "http"]),
+    ("hyper", &["client", "http", "witness"]),
+    ("hyper_util", &["client", "http", "witness"]),
     ("indicatif", &["cli"]),
     ("ml_kem", &["tls"]),
     ("rcgen", &["identity"]),
-    ("rustls", &["tls", "http", "client"]),
+    ("rustls", &["tls", "http", "client", "witness"]),
     ("sqlx", &["store", "meter"]),
     ("x509_parser", &["identity"]),
     (
         "tokio",
-        &["client", "http", "meter", "service", "store", "tls", "cli"],
+        &[
+            "client", "http", "meter", "service", "store", "tls", "witness", "cli",
+        ],
     ),
 ];
 

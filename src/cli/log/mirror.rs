@@ -8,7 +8,7 @@ use crate::cli::exit::Failure;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::client::{Client, ClientError, Request};
-use crate::tlog::{Note, TilePath, tiles};
+use crate::tlog::{TilePath, tiles};
 
 /// Fetches what a log of `size` entries has and the folder has not. Partial tiles are fetched again: they are small.
 pub(super) async fn fetch(
@@ -30,11 +30,6 @@ pub(super) async fn fetch(
         progress.advance();
     }
     Ok(missing.len())
-}
-
-/// The newest checkpoint, verified against what was seen before.
-pub(super) async fn checkpoint(client: &Client) -> Result<Note, ClientError> {
-    client.verified_checkpoint().await
 }
 
 async fn fetch_tile(client: &Client, tile: &TilePath) -> Result<Vec<u8>, ClientError> {

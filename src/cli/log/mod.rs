@@ -20,7 +20,7 @@ use super::exit::{Exit, Failure};
 use super::files;
 use super::output::Output;
 use crate::client::{Client, ClientError, Request};
-use crate::tlog::{Checkpoint, Note, Signature, leaf_hash};
+use crate::tlog::{Checkpoint, Note, leaf_hash};
 
 /// Runs one of the commands.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
@@ -146,7 +146,7 @@ fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
         false => None,
     };
     let (note, head, fetched) = wait(async {
-        let note = mirror::checkpoint(&session.client).await?;
+        let note = session.client.cosigned_checkpoint().await?;
         let checkpoint =
             Checkpoint::open(&note, &key).map_err(|error| Failure::new(Exit::Unverified, error))?;
         let size = checkpoint.head.size;
@@ -173,12 +173,7 @@ fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
 fn with_earlier_cosignatures(mut note: Note, folder: &Folder) -> Result<Note, Failure> {
     let earlier = note_in(&folder.checkpoint())??;
     for signature in earlier.signatures() {
-        let is_there = |other: &Signature| {
-            (other.name(), other.key_id()) == (signature.name(), signature.key_id())
-        };
-        if !note.signatures().iter().any(is_there) {
-            note.add(signature.clone()).map_err(Failure::failed)?;
-        }
+        note.add_once(signature.clone()).map_err(Failure::failed)?;
     }
     Ok(note)
 }

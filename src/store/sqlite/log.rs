@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite};
 
-use super::super::{EntryFilter, Head, LogEntry, StoreError};
+use super::super::{EntryFilter, Head, LogEntry, StoreError, StoredCosignature};
 use super::Store;
 use super::load::{digest, time, unsigned};
 use crate::types::Timestamp;
@@ -122,6 +122,47 @@ impl Store {
             .push_bind(i64::from(filter.page.limit));
         let rows = query.build().fetch_all(&self.readers).await?;
         rows.iter().map(entry).collect()
+    }
+
+    /// What witnesses have cosigned, as far as it is kept.
+    pub async fn cosignatures(&self) -> Result<Vec<StoredCosignature>, StoreError> {
+        let rows = sqlx::query("SELECT size, line FROM cosignature ORDER BY size, line")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(StoredCosignature {
+                    size: unsigned("cosignature", row, 0)?,
+                    line: row.try_get(1)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Keeps cosignatures, and none of heads of other sizes than these.
+    pub async fn keep_cosignatures(
+        &self,
+        rows: &[StoredCosignature],
+        sizes: [u64; 2],
+    ) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("DELETE FROM cosignature WHERE size NOT IN ($1, $2)")
+            .bind(signed(sizes[0]))
+            .bind(signed(sizes[1]))
+            .execute(&mut *transaction)
+            .await?;
+        for row in rows {
+            sqlx::query(
+                "INSERT INTO cosignature (size, line) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(signed(row.size))
+            .bind(row.line.clone())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// The wrapped disclosure keys of scopes that still have one.

@@ -173,6 +173,7 @@ async fn open(desk: &Desk) -> (Escrow, Arc<LiveTls>) {
         },
         origin: "escrow.example/log".parse().unwrap(),
         anchor: desk.path("anchor"),
+        witnessing: None,
         clock,
         random: Arc::new(SystemRandom),
     };

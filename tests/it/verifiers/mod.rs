@@ -11,7 +11,8 @@ use cos_escrow::custody::Custody;
 use cos_escrow::tlog::{Checkpoint, LogKey, Note, TreeHead, encode_entries};
 use cos_escrow::types::Secret;
 
-use self::tools::{Verifier, copy_folder, mirror};
+use self::tools::copy_folder;
+pub(crate) use self::tools::{Verifier, mirror, python};
 use crate::live::{Live, Service, now};
 use crate::tree::{read_entries, write_tiles};
 

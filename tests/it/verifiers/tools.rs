@@ -9,7 +9,7 @@ use crate::live::{Live, Service};
 
 /// Somebody who is given a copy, the log's key and an older checkpoint.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Verifier {
+pub(crate) enum Verifier {
     /// `cos-escrow log verify`.
     Ours,
     /// Go's `sumdb/note` and `sumdb/tlog`.
@@ -19,12 +19,12 @@ pub(super) enum Verifier {
 }
 
 impl Verifier {
-    pub(super) fn all() -> [Self; 3] {
+    pub(crate) fn all() -> [Self; 3] {
         [Self::Ours, Self::Go, Self::Python]
     }
 
     /// Whether it accepts the copy; what it says if not.
-    pub(super) fn verify(self, dir: &Path, vkey: &Path, old: &Path) -> Result<(), String> {
+    pub(crate) fn verify(self, dir: &Path, vkey: &Path, old: &Path) -> Result<(), String> {
         let mut command = match self {
             Self::Ours => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_cos-escrow"));
@@ -53,8 +53,26 @@ impl Verifier {
     }
 }
 
+impl Verifier {
+    /// Whether the Python one accepts a copy that a witness must have cosigned.
+    pub(crate) fn python_with(
+        dir: &Path,
+        vkey: &Path,
+        old: &Path,
+        witness: &Path,
+    ) -> Result<(), String> {
+        let mut command = Command::new(python());
+        command.arg(peer("verify.py"));
+        let output = command.args([dir, vkey, old, witness]).output().unwrap();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(said(&output)),
+        }
+    }
+}
+
 /// Copies the log of a service as its auditor does.
-pub(super) async fn mirror(live: &Live, service: &Service, dir: &Path) {
+pub(crate) async fn mirror(live: &Live, service: &Service, dir: &Path) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_cos-escrow"))
         .args(["log", "mirror"])
         .arg(dir)
@@ -90,7 +108,7 @@ pub(super) fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-pub(super) fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     std::env::var_os("COS_ESCROW_TEST_PYTHON")
         .expect("COS_ESCROW_TEST_PYTHON names a Python with `aics-tlog`: run tests/run")
         .into()
