@@ -16,5 +16,6 @@ mod roles;
 mod sealing_keys;
 mod stored;
 mod suspended;
+mod tiles;
 mod time;
 mod world;
