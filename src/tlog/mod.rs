@@ -7,6 +7,8 @@
 mod add_checkpoint;
 mod audit;
 mod checkpoint;
+#[cfg(test)]
+mod differential;
 mod draft;
 mod entry;
 mod field;
