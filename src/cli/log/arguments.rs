@@ -40,11 +40,24 @@ pub(super) enum Command {
         cos-escrow log verify --dir mirror --log-key log.vkey --against last-year.checkpoint\n  \
         cos-escrow log verify --dir mirror --policy witnesses.policy -o json\n\n\
         With `--dir` nothing is asked of the service: a folder of tlog-tiles is read, and nothing in it is believed.\n\
-        The verdict is `valid` (0), `invalid` (5: changed, or another history) or `unverifiable` (7: a file, a key or a\n\
-        cosignature is missing), with the reason and the entry.")]
+        The verdict is `valid` (0), `invalid` (5: something was changed, or it is another history) or\n\
+        `unverifiable` (7: a file, a key or a cosignature is missing), with the reason and the entry.")]
     Verify(Verify),
     /// Put back what a restored database has lost, from a copy. For the operator of a stopped service.
     Recover(crate::cli::recover::Arguments),
+    /// Follow the log, and tell what somebody should look at: one line of JSON each.
+    #[command(after_help = "Examples:\n  \
+        cos-escrow log monitor --policy witnesses.policy --syslog\n  \
+        cos-escrow log monitor --once --stale 3600\n\n\
+        To a web hook: pipe it into `while read -r alarm; do curl -sS -d \"$alarm\" URL; done`.\n\n\
+        Rules: inconsistent, unreachable, quorum, stale, not_registered, granted_twice, refusals, policy,\n\
+        key, restored, unknown. Severities: critical, warning, notice.")]
+    Monitor(super::monitor::Arguments),
+    /// Write a period of the log, and how to verify it, into a folder for somebody else.
+    #[command(after_help = "Example:\n  \
+        cos-escrow log export 2025 --from 2025-01-01T00:00:00Z --until 2026-01-01T00:00:00Z --policy witnesses.policy\n\n\
+        It holds what the entries hide, as far as an auditor may see it: give it to those who may, too.")]
+    Export(super::export::Arguments),
     /// Copy the log into a folder of tlog-tiles, verified before its checkpoint is replaced.
     #[command(after_help = "Example:\n  cos-escrow log mirror mirror\n\n\
         Run it again to bring the copy up to date: what is complete is not fetched twice.")]

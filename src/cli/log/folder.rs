@@ -34,6 +34,12 @@ impl Folder {
         self.tile(tile).is_file()
     }
 
+    /// The bytes of a tile.
+    pub(super) fn read(&self, tile: &TilePath) -> Result<Vec<u8>, Failure> {
+        let path = self.tile(tile);
+        fs::read(&path).map_err(|error| files::at(&path, &error))
+    }
+
     /// Puts a tile in its place.
     pub(super) fn put(&self, tile: &TilePath, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.tile(tile);

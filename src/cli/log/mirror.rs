@@ -32,7 +32,8 @@ pub(super) async fn fetch(
     Ok(missing.len())
 }
 
-async fn fetch_tile(client: &Client, tile: &TilePath) -> Result<Vec<u8>, ClientError> {
+/// One tile, not verified.
+pub(super) async fn fetch_tile(client: &Client, tile: &TilePath) -> Result<Vec<u8>, ClientError> {
     let answer = client.send(Request::get(format!("/log/{tile}"))).await?;
     Ok(answer.body.to_vec())
 }

@@ -1,9 +1,11 @@
 //! `cos-escrow log`: what auditors, and everybody who relies on the log, look at and verify.
 
 mod arguments;
+mod export;
 mod finding;
 mod folder;
 mod mirror;
+mod monitor;
 mod verify;
 
 use std::path::Path;
@@ -20,7 +22,8 @@ use super::exit::{Exit, Failure};
 use super::files;
 use super::output::Output;
 use crate::client::{Client, ClientError, Request};
-use crate::tlog::{Checkpoint, Note, leaf_hash};
+use crate::tlog::{Checkpoint, Note, TreeHead, VerifierKey, leaf_hash};
+use crate::types::Timestamp;
 
 /// Runs one of the commands.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
@@ -47,7 +50,28 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
             None => verify_service(&open()?.client, output),
         },
         Command::Recover(arguments) => wait(crate::cli::recover::run(arguments, output)),
-        Command::Mirror { dir } => copy(&open()?, dir, output),
+        Command::Monitor(arguments) => {
+            let session = open()?;
+            let key = key_of(&session)?;
+            wait(monitor::run(&session, &key, arguments, output))
+        }
+        Command::Mirror { dir } => {
+            let session = open()?;
+            let key = key_of(&session)?;
+            let (head, fetched) = copy(&session, &key, dir, output)?;
+            output.row(&Document::<Mirrored>::of(json!({
+                "origin": key.name().as_str(),
+                "size": head.size,
+                "root": head.root.to_string(),
+                "fetched": fetched,
+                "dir": dir.display().to_string(),
+            })))
+        }
+        Command::Export(arguments) => {
+            let session = open()?;
+            let key = key_of(&session)?;
+            export::run(&session, &key, arguments, output)
+        }
     }
 }
 
@@ -111,6 +135,21 @@ async fn search(
 }
 
 impl Search {
+    /// All entries of a period.
+    fn of_period(from: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        Self {
+            actor: None,
+            supply_point: None,
+            kind: None,
+            code: None,
+            from,
+            until,
+            before: None,
+            limit: 1_000,
+            all: true,
+        }
+    }
+
     fn parameters(&self, before: Option<u64>) -> [(&'static str, Option<String>); 8] {
         [
             ("actor", self.actor.clone()),
@@ -135,20 +174,24 @@ fn verify_service(client: &Client, output: &Output) -> Result<(), Failure> {
     output.row(&Document::<Head>::of(described(&note)?))
 }
 
-/// Brings a copy up to date. Its checkpoint is replaced only when everything below it was verified.
-fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
-    let text = session.settings.log_key.as_deref();
-    let key = log_key(text.ok_or_else(|| missing("log_key"))?)?;
+/// Brings a copy up to date. Its checkpoint is replaced only when everything below it was verified. Returns its head, and
+/// how many tiles were fetched.
+fn copy(
+    session: &Session,
+    key: &VerifierKey,
+    dir: &Path,
+    output: &Output,
+) -> Result<(TreeHead, usize), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| files::at(dir, &error))?;
     let folder = Folder::at(dir);
     let former = match folder.checkpoint().exists() {
-        true => Some(folder.head(&key)?),
+        true => Some(folder.head(key)?),
         false => None,
     };
     let (note, head, fetched) = wait(async {
         let note = session.client.cosigned_checkpoint().await?;
         let checkpoint =
-            Checkpoint::open(&note, &key).map_err(|error| Failure::new(Exit::Unverified, error))?;
+            Checkpoint::open(&note, key).map_err(|error| Failure::new(Exit::Unverified, error))?;
         let size = checkpoint.head.size;
         let fetched = mirror::fetch(&session.client, &folder, size, output).await?;
         Ok((note, checkpoint.head, fetched))
@@ -160,13 +203,13 @@ fn copy(session: &Session, dir: &Path, output: &Output) -> Result<(), Failure> {
     };
     // ORDER: the checkpoint last: a copy never claims what was not verified.
     folder.put_checkpoint(&note)?;
-    output.row(&Document::<Mirrored>::of(json!({
-        "origin": key.name().as_str(),
-        "size": head.size,
-        "root": head.root.to_string(),
-        "fetched": fetched,
-        "dir": dir.display().to_string(),
-    })))
+    Ok((head, fetched))
+}
+
+/// The log's key, as configured.
+fn key_of(session: &Session) -> Result<VerifierKey, Failure> {
+    let text = session.settings.log_key.as_deref();
+    log_key(text.ok_or_else(|| missing("log_key"))?)
 }
 
 /// A checkpoint of the same head as the one in the folder keeps the cosignatures that this has collected.

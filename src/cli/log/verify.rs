@@ -93,7 +93,7 @@ fn report(says: &Value, verified: Result<(), Finding>, output: &Output) -> Resul
     finding.map_or(Ok(()), |finding| Err(finding.into()))
 }
 
-fn read_policy(file: &Path) -> Result<TrustPolicy, Failure> {
+pub(super) fn read_policy(file: &Path) -> Result<TrustPolicy, Failure> {
     let text = fs::read_to_string(file).map_err(|error| files::at(file, &error))?;
     text.parse().map_err(|error| {
         let message = format!("`{}`: {error}", file.display());

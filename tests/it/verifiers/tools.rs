@@ -73,9 +73,14 @@ impl Verifier {
 
 /// Copies the log of a service as its auditor does.
 pub(crate) async fn mirror(live: &Live, service: &Service, dir: &Path) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_cos-escrow"))
-        .args(["log", "mirror"])
-        .arg(dir)
+    let output = auditor(live, service, &["log", "mirror", dir.to_str().unwrap()]).await;
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Runs a command as the auditor whose certificate lies in `auditor.pem`.
+pub(crate) async fn auditor(live: &Live, service: &Service, words: &[&str]) -> Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_cos-escrow"))
+        .args(words)
         .arg("--url")
         .arg(format!("https://localhost:{}", service.address.port()))
         .arg("--cert")
@@ -90,8 +95,7 @@ pub(crate) async fn mirror(live: &Live, service: &Service, dir: &Path) {
         .arg(live.path("auditor-state"))
         .output()
         .await
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+        .unwrap()
 }
 
 pub(super) fn copy_folder(from: &Path, to: &Path) {
