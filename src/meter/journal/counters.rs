@@ -20,18 +20,20 @@ impl Counters for Journal {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(unavailable)?;
-        let high: Option<i64> = sqlx::query_scalar(
-            "SELECT max(high) FROM counters WHERE key = $1 AND title IN ($2, '')",
+        let (high, proven): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "SELECT max(high), max(proven) FROM counters WHERE key = $1 AND title IN ($2, '')",
         )
         .bind(key.to_string())
         .bind(title.to_string())
         .fetch_one(&mut *transaction)
         .await
         .map_err(unavailable)?;
-        let used = u32::try_from(high.unwrap_or(0)).map_err(|_| CountersError::Spent)?;
-        let block = self.next_block(used, above)?;
+        let number = |known: Option<i64>| {
+            u32::try_from(known.unwrap_or(0)).map_err(|_| CountersError::Spent)
+        };
+        let block = self.next_block(number(high)?, number(proven)?, above)?;
         sqlx::query(
-            "INSERT INTO counters (key, title, high) VALUES ($1, $2, $3)
+            "INSERT INTO counters (key, title, high, proven) VALUES ($1, $2, $3, 0)
              ON CONFLICT (key, title) DO UPDATE SET high = excluded.high",
         )
         .bind(key.to_string())
@@ -43,17 +45,45 @@ impl Counters for Journal {
         transaction.commit().await.map_err(unavailable)?;
         Ok(block)
     }
+
+    async fn prove(
+        &self,
+        key: Digest,
+        title: SystemTitle,
+        counter: u32,
+    ) -> Result<(), CountersError> {
+        sqlx::query("UPDATE counters SET proven = max(proven, $3) WHERE key = $1 AND title = $2")
+            .bind(key.to_string())
+            .bind(title.to_string())
+            .bind(i64::from(counter))
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|error| CountersError::Unavailable(error.to_string()))
+    }
 }
 
 impl Journal {
-    fn next_block(&self, used: u32, above: u32) -> Result<CounterBlock, CountersError> {
-        if above > used.saturating_add(self.settings.max_counter_jump) {
-            return Err(CountersError::Jump { above, used });
+    /// Jumps are bounded from what was proven, not from what was used: else a liar would burn the key in many small ones.
+    fn next_block(
+        &self,
+        used: u32,
+        proven: u32,
+        above: u32,
+    ) -> Result<CounterBlock, CountersError> {
+        let max_jump = self.settings.max_counter_jump;
+        if above > used && above > proven.saturating_add(max_jump) {
+            return Err(CountersError::Jump { above, proven });
         }
         // Some meters keep the last counter they accepted, others the lowest they will: one more is right for both.
         let first = used.max(above).checked_add(1).ok_or(CountersError::Spent)?;
         let last = first.checked_add(BLOCK - 1).ok_or(CountersError::Spent)?;
-        Ok(CounterBlock { first, last })
+        let is_far = first > proven.saturating_add(max_jump / 2);
+        Ok(CounterBlock {
+            first,
+            last,
+            is_far,
+        })
     }
 
     /// Notes the counter that a set came with, for any sender, so that a meter far ahead of zero is believed.
@@ -65,8 +95,9 @@ impl Journal {
             return Ok(());
         };
         sqlx::query(
-            "INSERT INTO counters (key, title, high) VALUES ($1, '', $2)
-             ON CONFLICT (key, title) DO UPDATE SET high = max(high, excluded.high)",
+            "INSERT INTO counters (key, title, high, proven) VALUES ($1, '', $2, $2)
+             ON CONFLICT (key, title) DO UPDATE
+                 SET high = max(high, excluded.high), proven = max(proven, excluded.proven)",
         )
         .bind(key_name(keys.guek()).to_string())
         .bind(i64::from(keys.last_counter()))

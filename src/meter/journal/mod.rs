@@ -37,7 +37,7 @@ pub struct Journal {
 pub struct JournalSettings {
     /// How long a worker that does not renew its lease keeps others from its meter.
     pub lease: Duration,
-    /// How far a meter may move its counter forward in one go. Its word for it is not authenticated.
+    /// How far a meter may move its counter beyond what was proven. Its word for it is not authenticated.
     pub max_counter_jump: u32,
 }
 
@@ -157,9 +157,10 @@ CREATE TABLE IF NOT EXISTS key_sets (
     PRIMARY KEY (handover, number)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS counters (
-    key   TEXT NOT NULL,
-    title TEXT NOT NULL,
-    high  INTEGER NOT NULL,
+    key    TEXT NOT NULL,
+    title  TEXT NOT NULL,
+    high   INTEGER NOT NULL,
+    proven INTEGER NOT NULL,
     PRIMARY KEY (key, title)
 ) STRICT;
 ";
@@ -167,8 +168,11 @@ CREATE TABLE IF NOT EXISTS counters (
 #[cfg(test)]
 mod tests {
     use crate::dlms::SystemTitle;
-    use crate::meter::link::{CounterBlock, Counters as _, CountersError};
-    use crate::types::{Digest, Secret};
+    use crate::dlms::keys::Suite;
+    use crate::meter::link::{CounterBlock, Counters as _, CountersError, DeviceId};
+    use crate::meter::released::ReleasedMeter;
+    use crate::meter::secrets::KeySet;
+    use crate::types::{Digest, Secret, SystemRandom, Timestamp};
 
     use super::*;
 
@@ -209,6 +213,7 @@ mod tests {
                 let expected = CounterBlock {
                     first: used + 1,
                     last: used + 32,
+                    is_far: false,
                 };
                 assert_eq!(block, expected);
                 used = block.last;
@@ -237,10 +242,68 @@ mod tests {
         assert_eq!(journal.reserve(key, TITLE, 3).await.unwrap().first, 533);
         let jump = CountersError::Jump {
             above: u32::MAX,
-            used: 564,
+            proven: 0,
         };
         assert_eq!(journal.reserve(key, TITLE, u32::MAX).await, Err(jump));
         assert_eq!(journal.reserve(key, TITLE, 0).await.unwrap().first, 565);
+    }
+
+    #[tokio::test]
+    async fn small_lies_about_a_counter_do_not_add_up_and_proof_moves_the_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let key = Digest::of(b"key");
+        let far = journal.reserve(key, TITLE, 900).await.unwrap();
+        assert!(far.is_far);
+        let jump = CountersError::Jump {
+            above: 1001,
+            proven: 0,
+        };
+        assert_eq!(journal.reserve(key, TITLE, 1001).await, Err(jump));
+        journal.prove(key, TITLE, far.first).await.unwrap();
+        let next = journal.reserve(key, TITLE, 1001).await.unwrap();
+        assert_eq!((next.first, next.is_far), (1002, false));
+        // Our own use of counters is not for the meter to bound.
+        while journal.reserve(key, TITLE, 0).await.unwrap().first < 4000 {}
+        let jump = CountersError::Jump {
+            above: 9000,
+            proven: 901,
+        };
+        assert_eq!(journal.reserve(key, TITLE, 9000).await, Err(jump));
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_a_clock_left_in_the_future_does_not_last_until_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let meter = released();
+        let today = Timestamp::from_seconds(1_790_000_000);
+        let next_year = today.after(Duration::from_secs(365 * 86_400));
+        journal.claim(&meter, today).await.unwrap();
+        let lease = |now| journal.lease(meter.handover, now, &SystemRandom);
+        let lost = lease(next_year).await.unwrap().unwrap();
+        assert!(lease(next_year).await.unwrap().is_none());
+        let taken = lease(today).await.unwrap().unwrap();
+        assert!(lease(today).await.unwrap().is_none());
+        let progress = journal.record(meter.handover).await.unwrap().progress;
+        let late = journal.save(&lost, &progress, today).await;
+        assert!(matches!(late, Err(JournalError::LeaseLost)));
+        journal.save(&taken, &progress, today).await.unwrap();
+    }
+
+    fn released() -> ReleasedMeter {
+        ReleasedMeter {
+            handover: HandoverId::random(&SystemRandom),
+            supply_point: "2499999999991".parse().unwrap(),
+            serial: "A012345678".parse().unwrap(),
+            address: ([127, 0, 0, 1], 4059).into(),
+            profile: "dlms".to_owned(),
+            device: DeviceId::SystemTitle(TITLE),
+            device_name: None,
+            candidates: vec![KeySet::random(Suite::Zero, &SystemRandom).into()],
+            closing_read: None,
+            repoint: None,
+        }
     }
 
     #[tokio::test]

@@ -4,12 +4,12 @@
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CountersError {
     /// The meter's word for it is not authenticated, and the rest of the key's life would be skipped.
-    #[error("the meter asks for a counter above `{above}`, while `{used}` is the highest known")]
+    #[error("the meter asks for a counter above `{above}`, while `{proven}` is the highest proven")]
     Jump {
         /// What the meter asks for.
         above: u32,
-        /// What we know of.
-        used: u32,
+        /// What it was handed over with, or has let us in with.
+        proven: u32,
     },
     /// The key must be replaced.
     #[error("the counters of the key are used up")]
@@ -43,6 +43,9 @@ pub enum LinkError {
     /// The counter was used before; the lowest that will do, where the meter tells.
     #[error("the meter has seen a higher counter")]
     StaleCounter(Option<u32>),
+    /// The meter lets nobody in for now: another association is open, perhaps.
+    #[error("the meter is busy")]
+    Busy,
     /// The association is refused for another reason.
     #[error("the meter refuses the association (`{0}`)")]
     AssociationRefused(u8),

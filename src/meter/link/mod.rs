@@ -260,6 +260,14 @@ pub trait Counters: Send + Sync {
         title: SystemTitle,
         above: u32,
     ) -> impl Future<Output = Result<CounterBlock, CountersError>> + Send;
+
+    /// Notes that the meter proved its keys to somebody who used `counter`: what it said about counters was true so far.
+    fn prove(
+        &self,
+        key: Digest,
+        title: SystemTitle,
+        counter: u32,
+    ) -> impl Future<Output = Result<(), CountersError>> + Send;
 }
 
 /// Counters that nobody else has or will have.
@@ -269,4 +277,6 @@ pub struct CounterBlock {
     pub first: u32,
     /// The last.
     pub last: u32,
+    /// Whether they are so far above what was ever proven that success with them should be noted.
+    pub is_far: bool,
 }

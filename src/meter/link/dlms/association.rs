@@ -1,11 +1,12 @@
 //! What is said in one association, and how answers and refusals are read.
 
-use dlms_cosem_rs::acse::Diagnostic;
+use dlms_cosem_rs::acse::{AssociationResult, Diagnostic};
 use dlms_cosem_rs::axdr::Data;
 use dlms_cosem_rs::client::{AssociationStep, ClientSession, Response};
 use dlms_cosem_rs::codec::{Decode as _, Encode as _, Error, ErrorKind, Result as CrateResult};
 use dlms_cosem_rs::security::RustCryptoProvider;
 use dlms_cosem_rs::xdlms::{AttributeDescriptorWithSelection, Conformance, SelectiveAccess};
+use tokio::time::timeout;
 
 use super::{CrateRandom, DlmsLink, attribute_descriptor};
 use crate::dlms::SystemTitle;
@@ -49,7 +50,9 @@ impl Association<'_> {
         }
         match step.map_err(login_error)? {
             AssociationStep::HlsReplyRequired => {}
-            AssociationStep::Rejected { diagnostic, .. } => return Err(rejection(diagnostic)),
+            AssociationStep::Rejected { result, diagnostic } => {
+                return Err(rejection(result, diagnostic));
+            }
             _ => return Err(LinkError::Garbled),
         }
         // One counter for the proof and the next for the message that carries it.
@@ -121,14 +124,25 @@ impl Association<'_> {
         }
     }
 
-    /// All that a GET brings, in blocks where it is long.
+    /// All that a GET brings, in blocks where it is long. A meter that never comes to an end is cut off.
     async fn collect<C: Counters>(
+        &mut self,
+        answer: Vec<u8>,
+        link: &DlmsLink<'_, C>,
+    ) -> Result<Vec<u8>, LinkError> {
+        let within = link.station.profile.line.answer_within() * ANSWERS_A_VALUE;
+        timeout(within, self.collect_blocks(answer, link))
+            .await
+            .map_err(|_| LinkError::TimedOut)?
+    }
+
+    async fn collect_blocks<C: Counters>(
         &mut self,
         mut answer: Vec<u8>,
         link: &DlmsLink<'_, C>,
     ) -> Result<Vec<u8>, LinkError> {
         let mut collected = Vec::new();
-        for expected in 1.. {
+        for expected in 1..=MAX_BLOCKS {
             let part = self.understand(&answer, |response| Part::of(response, expected))?;
             let (bytes, last) = match part {
                 Part::Whole(bytes) => (bytes, true),
@@ -136,10 +150,10 @@ impl Association<'_> {
             };
             collected.extend_from_slice(&bytes);
             if last {
-                break;
+                return Ok(collected);
             }
             if collected.len() > MAX_VALUE_BYTES {
-                return Err(LinkError::Garbled);
+                break;
             }
             answer = self
                 .ask(link, |session, out| {
@@ -147,7 +161,7 @@ impl Association<'_> {
                 })
                 .await?;
         }
-        Ok(collected)
+        Err(LinkError::Garbled)
     }
 
     pub(super) async fn ask<C: Counters>(
@@ -247,8 +261,9 @@ fn refusal(answer: &[u8]) -> Result<(), LinkError> {
     }
 }
 
-pub(super) fn rejection(diagnostic: Diagnostic) -> LinkError {
+pub(super) fn rejection(result: AssociationResult, diagnostic: Diagnostic) -> LinkError {
     match diagnostic {
+        _ if result == AssociationResult::RejectedTransient => LinkError::Busy,
         Diagnostic::User(reason) => match reason.as_u8() {
             NO_REASON | AUTHENTICATION_FAILURE => LinkError::KeysRefused,
             other => LinkError::AssociationRefused(other),
@@ -269,3 +284,7 @@ const COUNTER_ERROR: u8 = 6;
 const NO_REASON: u8 = 1;
 /// A value of a meter that is longer is none that a takeover reads.
 const MAX_VALUE_BYTES: usize = 256 * 1024;
+/// Blocks of a byte, or of none, would hardly fill that bound.
+const MAX_BLOCKS: u32 = 4096;
+/// How many times the limit of one answer a value may take that comes in blocks.
+const ANSWERS_A_VALUE: u32 = 8;

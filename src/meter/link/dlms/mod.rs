@@ -287,7 +287,9 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
                 self.association = Some(association);
                 Ok(())
             }
-            Ok(AssociationStep::Rejected { diagnostic, .. }) => Err(rejection(diagnostic)),
+            Ok(AssociationStep::Rejected { result, diagnostic }) => {
+                Err(rejection(result, diagnostic))
+            }
             Ok(_) => Err(LinkError::AssociationRefused(0)),
             Err(_) => Err(LinkError::Garbled),
         }
@@ -318,6 +320,10 @@ impl<'a, C: Counters> DlmsLink<'a, C> {
         let counting = Some((key, block));
         let mut association = self.connect(client, session, counting).await?;
         association.open(meter, self).await?;
+        if block.is_far {
+            let counter = association.session.invocation_counter();
+            self.counters.prove(key, title, counter).await?;
+        }
         self.association = Some(association);
         Ok(())
     }
