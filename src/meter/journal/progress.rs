@@ -122,7 +122,7 @@ pub struct Progress {
     pub held: Held,
     /// The pair that opened the meter first: the one that must be refused in the end.
     pub released: Option<Pair>,
-    /// What the meter should have if the last transfer went well.
+    /// What the meter should have if the last transfer went well; `None` once it is known what it has.
     pub expected: Option<Pair>,
     /// The set whose key encryption key wrapped the last transfer.
     pub sent_under: Option<u32>,
@@ -132,6 +132,8 @@ pub struct Progress {
     pub generation: Option<u32>,
     /// Pairs that the meter refused since the last transfer.
     pub refused: Vec<Pair>,
+    /// Pairs that it did not answer clearly, to be tried again after all others.
+    pub unclear: Vec<Pair>,
     /// The counter that the meter showed before it last let us in.
     pub counter_seen: u32,
     /// Failed associations since the last good one; counted before they are tried.
@@ -171,6 +173,7 @@ impl Progress {
             target: None,
             generation: None,
             refused: Vec::new(),
+            unclear: Vec::new(),
             counter_seen: 0,
             failures: 0,
             failures_in_all: 0,

@@ -156,6 +156,7 @@ impl Journal {
         let mut progress = self.record(lease.handover).await?.progress;
         progress.stopped = None;
         progress.refused.clear();
+        progress.unclear.clear();
         self.save(lease, &progress, now).await
     }
 

@@ -4,52 +4,67 @@ use std::time::Duration;
 
 use super::{Halt, Run, TakeoverError};
 use crate::meter::escrow::{Escrow, StopReason};
-use crate::meter::journal::Pair;
+use crate::meter::journal::{Pair, Progress, State};
 use crate::meter::link::{Credentials, Dial, Identity, Item, LinkError, Login, MeterLink as _};
 use crate::types::MeterSerial;
 
 /// What a meter said to a pair of keys.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Entry {
     /// We are in: it proved its keys and answered a protected read.
     Open,
-    /// Not with these.
+    /// Not with these, as it seems.
     Refused,
     /// Nobody knows: the line was lost over a password.
     Lost,
 }
 
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
-    /// Enters with the first pair that opens, and remembers it.
+    /// Enters with the first pair that opens, and remembers it. A pair whose answer was lost is tried once more, after
+    /// all others: a line that broke once must not pass for a refusal.
     pub(super) async fn enter_with_any(&mut self, order: &[Pair]) -> Result<Option<Pair>, Halt> {
         let mut lost = false;
-        for pair in order {
-            if self.progress.refused.contains(pair) || !self.can_be(*pair)? {
-                continue;
+        while let Some(pair) = self.next_to_try(order) {
+            if lost && self.progress.unclear.contains(&pair) {
+                // One that was lost may be right after all. Later.
+                return Err(self.leave_alone(LinkError::LoginLost).await?);
             }
-            let entry = self.enter(*pair).await?;
+            let entry = self.enter(pair).await?;
             lost |= entry == Entry::Lost;
             if entry == Entry::Open {
-                let before = self.progress.held.pair.replace(*pair);
-                if before.is_some_and(|before| before != *pair) {
-                    // A key arrived, so the key that it was wrapped under is one that the meter has.
-                    self.progress.held.kek = self.progress.sent_under;
-                }
+                self.hold(pair);
                 self.save().await?;
-                return Ok(Some(*pair));
+                return Ok(Some(pair));
             }
-        }
-        if lost {
-            // One of them may be right after all. From the beginning, later.
-            self.progress.refused.clear();
-            return Err(self.leave_alone(LinkError::LoginLost).await?);
         }
         Ok(None)
     }
 
     /// Only keys can be of two sets: a password is the old one or the new one.
-    fn can_be(&self, pair: Pair) -> Result<bool, TakeoverError> {
-        Ok(pair.guek == pair.gak || self.set(pair.guek)?.keys().is_some())
+    fn can_be(&self, pair: Pair) -> bool {
+        let set = self.sets.get(&pair.guek);
+        pair.guek == pair.gak || set.is_some_and(|set| set.keys().is_some())
+    }
+
+    fn next_to_try(&self, order: &[Pair]) -> Option<Pair> {
+        let Progress {
+            refused, unclear, ..
+        } = &self.progress;
+        let fresh = order.iter().filter(|pair| !unclear.contains(pair));
+        let again = unclear.iter().filter(|pair| order.contains(pair));
+        fresh
+            .chain(again)
+            .copied()
+            .find(|pair| !refused.contains(pair) && self.can_be(*pair))
+    }
+
+    fn hold(&mut self, pair: Pair) {
+        let before = self.progress.held.pair.replace(pair);
+        if before.is_some_and(|before| before != pair) {
+            // A key arrived, so the key that it was wrapped under is one that the meter has.
+            self.progress.held.kek = self.progress.sent_under;
+        }
+        self.progress.expected = None;
     }
 
     /// Enters with the keys that the meter is known to have.
@@ -58,14 +73,22 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         match self.enter(pair).await? {
             Entry::Open => Ok(()),
             // It had these keys. Somebody else is at the meter, or it is out of order: neither is for us to guess.
-            Entry::Refused => Err(self.leave_alone(LinkError::KeysRefused).await?),
+            Entry::Refused => {
+                let is_clear = self.progress.refused.contains(&pair);
+                let error = if is_clear {
+                    LinkError::KeysRefused
+                } else {
+                    LinkError::Closed
+                };
+                Err(self.leave_alone(error).await?)
+            }
             Entry::Lost => Err(self.leave_alone(LinkError::LoginLost).await?),
         }
     }
 
     /// Ends any association, looks at the meter as anybody may, then enters with `pair`.
     pub(super) async fn enter(&mut self, pair: Pair) -> Result<Entry, Halt> {
-        self.stay_out_while_waiting()?;
+        self.stay_out_while_waiting().await?;
         let mut counter = self.look().await?;
         self.count_attempt().await?;
         for _ in 0..STALE_TRIES {
@@ -73,9 +96,14 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
                 Ok(told) => {
                     self.let_in();
                     self.progress.refused.clear();
+                    self.progress.unclear.clear();
                     self.progress.counter_seen = counter;
-                    self.check_serial(&told)?;
-                    return Ok(Entry::Open);
+                    return match self.check_serial(&told) {
+                        Ok(()) => Ok(Entry::Open),
+                        Err(stop) if self.progress.state == State::Claimed => Err(stop),
+                        // It told the right one before: out of order, rather than another meter with the same keys.
+                        Err(_) => Err(self.leave_alone(LinkError::Garbled).await?),
+                    };
                 }
                 // Somebody else talks to the meter too: its counter moved since we looked.
                 Err(Failure::Link(LinkError::StaleCounter(lowest))) => {
@@ -83,19 +111,41 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
                         counter.max(lowest.map_or(counter, |lowest| lowest.saturating_sub(1)));
                 }
                 Err(Failure::Link(LinkError::LoginLost)) => {
+                    self.note_refusal(pair, &LinkError::LoginLost);
                     self.count_failure().await?;
                     return Ok(Entry::Lost);
                 }
                 Err(Failure::Link(error)) if error.is_failed_login() => {
-                    self.progress.refused.push(pair);
+                    self.note_refusal(pair, &error);
                     self.count_failure().await?;
                     return Ok(Entry::Refused);
                 }
-                Err(Failure::Link(error)) => return Err(self.void_attempt(error).await?),
+                Err(Failure::Link(error)) => {
+                    self.note_refusal(pair, &error);
+                    return Err(self.void_attempt(error).await?);
+                }
                 Err(Failure::Ours(error)) => return Err(error.into()),
             }
         }
         Err(self.void_attempt(LinkError::StaleCounter(None)).await?)
+    }
+
+    /// A clear no counts at once, a connection that ended instead of an answer when it does so again, and silence never.
+    pub(super) fn note_refusal(&mut self, pair: Pair, error: &LinkError) {
+        let Progress {
+            refused, unclear, ..
+        } = &mut self.progress;
+        let was_unclear = unclear.contains(&pair);
+        unclear.retain(|known| *known != pair);
+        match error {
+            LinkError::KeysRefused => refused.push(pair),
+            LinkError::Closed | LinkError::MeterUnproven if was_unclear => refused.push(pair),
+            LinkError::Closed
+            | LinkError::MeterUnproven
+            | LinkError::TimedOut
+            | LinkError::LoginLost => unclear.push(pair),
+            _ => {}
+        }
     }
 
     /// Comes in and reads the serial number, protected. It is not told if the meter does not show it to managers.
@@ -151,12 +201,18 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         }
     }
 
-    pub(super) fn stay_out_while_waiting(&self) -> Result<(), Halt> {
-        let until = self.progress.wait_until;
-        if until > self.takeover.clock.now() {
-            return Err(Halt::Wait(until, None));
+    pub(super) async fn stay_out_while_waiting(&mut self) -> Result<(), Halt> {
+        let now = self.takeover.clock.now();
+        // A longer wait than there is means that the clock went back.
+        let until = self.progress.wait_until.min(now.after(LONGEST_WAIT));
+        if until < self.progress.wait_until {
+            self.progress.wait_until = until;
+            self.save().await?;
         }
-        Ok(())
+        match until > now {
+            true => Err(Halt::Wait(until, None)),
+            false => Ok(()),
+        }
     }
 
     /// The last attempt was no failure, and the meter forgets those before it.
@@ -202,7 +258,8 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
 
     /// What to do about an error that no key is to blame for.
     pub(super) async fn leave_alone(&mut self, error: LinkError) -> Result<Halt, TakeoverError> {
-        if matches!(error, LinkError::WrongMeter(_)) {
+        // Who answers is not authenticated. Of a meter that we were in already, it says nothing for good.
+        if matches!(error, LinkError::WrongMeter(_)) && self.progress.state == State::Claimed {
             return Ok(Halt::Stop(StopReason::WrongMeter));
         }
         let wait = self.takeover.settings.unreachable_wait;

@@ -9,7 +9,7 @@ use crate::meter::released::RegisterRead;
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Changes nothing in the meter.
     pub(super) async fn inventory(&mut self) -> Result<(), Halt> {
-        self.stay_out_while_waiting()?;
+        self.stay_out_while_waiting().await?;
         self.check_identity().await?;
         let order = order::of_released(self.sets.keys().copied());
         let Some(pair) = self.enter_with_any(&order).await? else {

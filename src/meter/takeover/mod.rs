@@ -312,10 +312,16 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
         })
     }
 
-    /// What the escrow is told of a takeover that stopped; nothing while the meter has keys of both suppliers.
+    /// What the escrow is told of a takeover that stopped; nothing while the meter has keys of both suppliers, or may.
     fn ending_of_stop(&self) -> Option<Report> {
         let reason = self.progress.stopped?;
-        let untouched = self.progress.held.pair == self.progress.released;
+        let Progress {
+            held,
+            released,
+            expected,
+            ..
+        } = &self.progress;
+        let untouched = held.pair == *released && expected.is_none();
         reason
             .report()
             .filter(|_| untouched || reason == StopReason::OldKeysWork)

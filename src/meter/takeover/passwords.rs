@@ -48,7 +48,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Shows that the released passwords are refused, at every level that was changed. Each wrong password comes between
     /// two right ones, so that the meter never counts more than one.
     pub(super) async fn verify_passwords(&mut self) -> Result<(), Halt> {
-        self.stay_out_while_waiting()?;
+        self.stay_out_while_waiting().await?;
         let released = self.released()?;
         let mut levels = self.levels(released)?;
         let done = &self.progress.levels_refused;
@@ -74,7 +74,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
 
     /// Comes in with the password of one level. A wrong one counts like any other.
     async fn enter_at(&mut self, level: Level, set: u32) -> Result<Entry, Halt> {
-        self.stay_out_while_waiting()?;
+        self.stay_out_while_waiting().await?;
         self.count_attempt().await?;
         let secrets = self.sets.get(&set);
         let secrets = secrets.ok_or_else(|| super::damaged("a set is missing"))?;

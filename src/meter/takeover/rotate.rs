@@ -11,7 +11,7 @@ use crate::meter::secrets::Role;
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Sends what is missing and looks what the meter has, until it has all of the target. Always the same keys.
     pub(super) async fn rotate(&mut self) -> Result<(), Halt> {
-        self.stay_out_while_waiting()?;
+        self.stay_out_while_waiting().await?;
         if self.progress.state == State::Sent {
             self.resolve(Denied::No).await?;
         } else {
@@ -72,6 +72,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         });
         self.progress.sent_under = Some(kek);
         self.progress.refused.clear();
+        self.progress.unclear.clear();
         // ORDER: the journal says that the meter may have the secrets before it may.
         self.commit(State::Sent).await?;
         match self.change(roles, kek).await? {
@@ -104,7 +105,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         let (before, target) = (self.held_pair()?, self.target()?);
         let order = after_transfer(Transferred {
             before,
-            expected: self.progress.expected.unwrap_or(Pair::of(target)),
+            expected: self.progress.expected.unwrap_or(before),
             target,
             denied: denied == Denied::Yes,
             counter_fell: self.look().await? < self.progress.counter_seen,
@@ -114,6 +115,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         }
         // One of them it must have, so a refusal was not what it seemed. From the beginning, later.
         self.progress.refused.clear();
+        self.progress.unclear.clear();
         Err(self.leave_alone(LinkError::KeysRefused).await?)
     }
 

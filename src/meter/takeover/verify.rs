@@ -13,7 +13,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         if self.set(self.target()?)?.passwords().is_some() {
             return self.verify_passwords().await;
         }
-        self.stay_out_while_waiting()?;
+        self.stay_out_while_waiting().await?;
         if let Some(released) = self
             .progress
             .released
@@ -36,13 +36,21 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         for _ in 0..STALE_TRIES {
             match self.log_in(released, counter).await {
                 Ok(_) => return Err(Halt::Stop(StopReason::OldKeysWork)),
-                Err(Failure::Link(LinkError::KeysRefused)) => {
+                Err(Failure::Link(error))
+                    if error.is_failed_login() || error == LinkError::TimedOut =>
+                {
+                    let is_second = self.progress.unclear.contains(&released);
+                    self.note_refusal(released, &error);
+                    let progress = &mut self.progress;
+                    progress.released_refused = is_second || progress.refused.contains(&released);
                     // Asked again and again, a meter that locks at once would never let the new keys in.
-                    self.progress.released_refused = true;
                     self.save().await?;
-                    return Ok(());
+                    if self.progress.released_refused {
+                        return Ok(());
+                    }
+                    // A line that broke, or silence, is no refusal: once more, if the meter still talks.
+                    counter = self.look().await?;
                 }
-                Err(Failure::Link(LinkError::Closed)) => return Ok(()),
                 Err(Failure::Link(LinkError::StaleCounter(Some(lowest)))) if lowest > counter => {
                     counter = lowest.saturating_sub(1);
                 }
