@@ -61,6 +61,8 @@ pub enum Verdict {
     Password,
     /// The association stands once the client has answered the challenge.
     Pending,
+    /// Refused for now.
+    Busy,
     /// Refused for good, with the diagnostic of the ACSE service user.
     Refused(u8),
 }
@@ -71,6 +73,7 @@ impl AssociationResponse {
         let (result, diagnostic) = match self.verdict {
             Verdict::Accepted | Verdict::Password => (0, 0),
             Verdict::Pending => (0, AUTHENTICATION_REQUIRED),
+            Verdict::Busy => (2, 1),
             Verdict::Refused(diagnostic) => (1, diagnostic),
         };
         let mut fields = Vec::new();

@@ -1,5 +1,6 @@
 //! One client at a simulated meter: who it is, whether it has proven it, and what it may be told.
 
+use super::Faults;
 use super::meter::Meter;
 use crate::dlms::acse::{
     AUTHENTICATION_FAILURE, AUTHENTICATION_REQUIRED, AssociationRequest, AssociationResponse,
@@ -19,6 +20,7 @@ use crate::types::{Random as _, Secret, SystemRandom};
 
 pub(super) enum Reply {
     Answer(Vec<u8>),
+    Silence,
     Drop,
 }
 
@@ -32,6 +34,8 @@ pub(super) struct Association {
     pub(super) blocks: Option<Blocks>,
     /// Keys that count once the association has ended.
     pub(super) deferred: Vec<(KeyRole, Secret)>,
+    /// Whether this is the one that keeps others out.
+    is_the_one: bool,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -83,10 +87,14 @@ impl Association {
             to_client: Vec::new(),
             blocks: None,
             deferred: Vec::new(),
+            is_the_one: false,
         }
     }
 
     pub(super) fn end(&mut self, meter: &mut Meter) {
+        if self.is_the_one {
+            meter.is_open = false;
+        }
         meter.commit(std::mem::take(&mut self.deferred));
         *self = Self::new();
     }
@@ -101,6 +109,7 @@ impl Association {
         }
         match self.dispatch(meter, message) {
             Ok(answer) => Reply::Answer(answer),
+            Err(Refusal::Exception(_)) if meter.faults.is_mute => Reply::Silence,
             Err(Refusal::Exception(exception)) if !meter.faults.is_silent => {
                 Reply::Answer(exception.encode())
             }
@@ -129,20 +138,28 @@ impl Association {
         self.client = client;
         let request = AssociationRequest::parse(message)?;
         self.is_ciphered = request.context == CIPHERED;
-        let refused = |diagnostic| AssociationResponse {
+        let answered = |verdict| AssociationResponse {
             context: request.context,
-            verdict: Verdict::Refused(diagnostic),
+            verdict,
             title: Vec::new(),
             challenge: Vec::new(),
             user_information: Vec::new(),
         };
+        let refused = |diagnostic| answered(Verdict::Refused(diagnostic));
+        let keeps_out = meter.faults.is_for_one && meter.is_open;
+        if Faults::take(&mut meter.faults.refusals) || keeps_out {
+            return Ok(answered(Verdict::Busy).encode());
+        }
         if let Err(diagnostic) = admissible(client, &request, meter) {
             return Ok(refused(diagnostic).encode());
+        }
+        if client == MANAGEMENT && Faults::take(&mut meter.faults.forged_exceptions) {
+            return Err(Exception::Counter(u32::MAX).into());
         }
         if let Some(reader) = meter.others.as_ref().filter(|_| client == READER)
             && reader.password.expose() != request.challenge
         {
-            meter.fail();
+            meter.fail(NOBODY);
             return Ok(refused(AUTHENTICATION_FAILURE).encode());
         }
         self.title = SystemTitle::from_slice(&request.title).ok();
@@ -153,6 +170,7 @@ impl Association {
         let Ok(initiate) = InitiateRequest::parse(&initiate) else {
             return Ok(refused(NO_REASON).encode());
         };
+        (self.is_the_one, meter.is_open) = (true, true);
         let answer = initiate_response(initiate.conformance & CONFORMANCE, meter.faults.max_bytes);
         if client == PUBLIC {
             self.stage = Stage::Open;
@@ -224,12 +242,12 @@ impl Association {
                 expected.is_ok_and(|expected| expected == *tag)
             });
         let Some((header, _)) = proven else {
-            meter.fail();
+            meter.fail(title);
             self.stage = Stage::None;
             return Ok(action_answer(invoke, DENIED, None));
         };
         meter.note_nonce(title, header.counter);
-        meter.log_in();
+        meter.log_in(title);
         self.stage = Stage::Open;
         let ours = Invocation {
             title: meter.title,
@@ -260,7 +278,7 @@ impl Association {
             return Err(Exception::Counter(last.saturating_add(1)).into());
         }
         let Ok(plain) = opened else {
-            meter.fail();
+            meter.fail(title);
             return Err(Exception::Deciphering.into());
         };
         meter.last_counter = Some(header.counter);
@@ -281,9 +299,11 @@ impl Association {
                     .copied()
                     .and_then(global_tag)
                     .ok_or(Refusal::Drop)?;
+                let answer = mangled(meter, answer);
                 Ok(tagged(tag, &self.protect(meter, &answer)?))
             }
             Form::GeneralGlo => {
+                let answer = mangled(meter, answer);
                 let protected = self.protect(meter, &answer)?;
                 let title = &meter.title.0;
                 Ok(GeneralGlo {
@@ -303,6 +323,13 @@ impl Association {
             counter,
         };
         protect(control, meter.cipher_keys(), invocation, plain).map_err(|_| Refusal::Drop)
+    }
+}
+
+fn mangled(meter: &mut Meter, answer: Vec<u8>) -> Vec<u8> {
+    match &mut meter.faults.hostile {
+        Some(hostile) => hostile.mangle(answer),
+        None => answer,
     }
 }
 
@@ -332,6 +359,8 @@ fn admissible(client: u16, request: &AssociationRequest, meter: &Meter) -> Resul
     Ok(())
 }
 
+/// A client without a title.
+const NOBODY: SystemTitle = SystemTitle([0; 8]);
 pub(super) const PUBLIC: u16 = 16;
 pub(super) const MANAGEMENT: u16 = 1;
 pub(super) const READER: u16 = 2;

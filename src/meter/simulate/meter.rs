@@ -131,6 +131,8 @@ pub struct MeterState {
     pub failures_in_all: u32,
     /// Logins that went well.
     pub logins: u32,
+    /// Who tried to log in, and whether it went well, in order.
+    pub attempts: Vec<(SystemTitle, bool)>,
     /// Transfers of keys that were asked for.
     pub transfers: u32,
     /// How often a client protected two messages under one nonce. Must be zero.
@@ -192,6 +194,9 @@ pub(super) struct Meter {
     failures: u32,
     failures_in_all: u32,
     logins: u32,
+    attempts: Vec<(SystemTitle, bool)>,
+    /// Whether somebody has an association.
+    pub(super) is_open: bool,
     transfers: u32,
     nonces: HashSet<(Digest, SystemTitle, u32)>,
     nonce_reuses: u32,
@@ -247,6 +252,8 @@ impl Meter {
             failures: 0,
             failures_in_all: 0,
             logins: 0,
+            attempts: Vec::new(),
+            is_open: false,
             transfers: 0,
             nonces: HashSet::new(),
             nonce_reuses: 0,
@@ -266,6 +273,7 @@ impl Meter {
             failures: self.failures,
             failures_in_all: self.failures_in_all,
             logins: self.logins,
+            attempts: self.attempts.clone(),
             transfers: self.transfers,
             nonce_reuses: self.nonce_reuses,
             keys_seen: self.keys_seen.each_ref().map(HashSet::len),
@@ -314,7 +322,8 @@ impl Meter {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    pub(super) fn fail(&mut self) {
+    pub(super) fn fail(&mut self, client: SystemTitle) {
+        self.attempts.push((client, false));
         self.failures += 1;
         self.failures_in_all += 1;
         if let Some(lock_out) = self
@@ -327,7 +336,8 @@ impl Meter {
         }
     }
 
-    pub(super) fn log_in(&mut self) {
+    pub(super) fn log_in(&mut self, client: SystemTitle) {
+        self.attempts.push((client, true));
         self.logins += 1;
         self.failures = 0;
     }
@@ -353,6 +363,10 @@ impl Meter {
             return refuse(DENIED);
         }
         let mut keys = Vec::new();
+        let lacked = self.faults.lacks_gbek.then_some(KeyRole::Gbek);
+        if wrapped.iter().any(|item| Some(item.role) == lacked) {
+            return refuse(DENIED);
+        }
         for item in wrapped {
             let Ok(key) = unwrap(self.key(KeyRole::Kek), &item.bytes) else {
                 return refuse(TEMPORARY_FAILURE);

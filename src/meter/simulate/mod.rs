@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use faults::{Faults, LockOut, TransferFault, UnknownFault};
+pub use hostile::Hostile;
 pub use meter::{Manners, MeterSeed, MeterState, OtherClients, SecretManner, SeedRegister};
 
 use crate::dlms::wrapper::{Header, frame};
@@ -17,6 +18,7 @@ use meter::Meter;
 
 mod association;
 mod faults;
+mod hostile;
 pub mod iec62056_21;
 mod meter;
 mod objects;
@@ -99,8 +101,10 @@ async fn talk(
         let mut message = vec![0; header.length];
         stream.read_exact(&mut message).await?;
         let reply = association.handle(&mut lock(meter), header.source, &message);
-        let Reply::Answer(answer) = reply else {
-            return Ok(());
+        let answer = match reply {
+            Reply::Answer(answer) => answer,
+            Reply::Silence => continue,
+            Reply::Drop => return Ok(()),
         };
         let answer = frame(header.destination, header.source, &answer).map_err(io::Error::other)?;
         stream.write_all(&answer).await?;

@@ -1,5 +1,6 @@
 //! The objects of a simulated meter.
 
+use super::Faults;
 use super::association::{INSTALLER, MANAGEMENT, READER};
 use super::meter::{Meter, SecretManner};
 use crate::dlms::acse::{GMAC, LLS};
@@ -11,7 +12,7 @@ use crate::dlms::service::{DENIED, Read, SUCCESS, Selection, TYPE_UNMATCHED, UND
 use crate::types::{Clock as _, SystemClock, Timestamp};
 
 /// What a client reads of an attribute.
-pub(super) fn read(meter: &Meter, is_public: bool, selection: &Selection) -> Read {
+pub(super) fn read(meter: &mut Meter, is_public: bool, selection: &Selection) -> Read {
     let attribute = selection.attribute;
     let object = (attribute.class, attribute.object);
     if !objects(meter).contains(&object) {
@@ -27,6 +28,9 @@ pub(super) fn read(meter: &Meter, is_public: bool, selection: &Selection) -> Rea
         PROFILE_BUFFER => profile(selection.selector.as_ref())?,
         PROFILE_COLUMNS => Value::Array(columns().map(Column::value).to_vec()),
         Member::OBJECT_LIST => object_list(meter),
+        Member::COUNTER if is_public && Faults::take(&mut meter.faults.forged_counters) => {
+            Value::DoubleLongUnsigned(u32::MAX)
+        }
         _ => value(meter, attribute).ok_or(DENIED)?,
     };
     Ok(value.encode())
@@ -73,7 +77,7 @@ fn value(meter: &Meter, attribute: Member) -> Option<Value> {
             let shown = meter.last_counter.filter(|_| !meter.faults.hides_counter);
             Value::DoubleLongUnsigned(shown.unwrap_or(0))
         }
-        Member::TIME => date_time(SystemClock.now()),
+        Member::TIME => date_time(SystemClock.now().before(meter.faults.clock_behind)),
         Member::PUSH_DESTINATION => meter.push.value(),
         Member::APN => octets(&meter.apn),
         Member::PORT => Value::LongUnsigned(meter.port),
