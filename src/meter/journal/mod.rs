@@ -300,6 +300,8 @@ mod tests {
             profile: "dlms".to_owned(),
             device: DeviceId::SystemTitle(TITLE),
             device_name: None,
+            firmware: None,
+            supply_start: None,
             candidates: vec![KeySet::random(Suite::Zero, &SystemRandom).into()],
             closing_read: None,
             repoint: None,

@@ -16,14 +16,20 @@ use cos_escrow::meter::takeover::{Outcome, Rounds, Settings};
 use cos_escrow::types::{Clock as _, HandoverId, SystemRandom};
 use world::{Kill, World, released_keys, seed};
 
+mod cuts;
+mod dice;
+mod hostile;
 mod inventory;
+mod loser;
 mod loss;
 mod matrix;
 mod mode_c;
 mod others;
 mod peer;
 mod plan;
+mod proxy;
 mod repoint;
+mod subject;
 mod world;
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use cos_escrow::dlms::keys::{Suite, key_name};
 use cos_escrow::meter::escrow::{Escrow, EscrowError, Report};
 use cos_escrow::meter::journal::{Claim, Journal, JournalSettings, SealError, Sealer, State};
 use cos_escrow::meter::link::{
-    Change, DeviceId, Dial, DlmsDial, Identity, Item, LinkError, Login, MeterDial, MeterLink,
-    Setting, SettingName, Shown, Station,
+    Change, Credentials, DeviceId, Dial, DlmsDial, Identity, Item, LinkError, Login, MeterDial,
+    MeterLink, Setting, SettingName, Shown, Station,
 };
 use cos_escrow::meter::profile::{KeyTransfer, Profile, Profiles};
 use cos_escrow::meter::released::{RegisterRead, ReleasedMeter};
@@ -28,6 +28,8 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
+use super::proxy::Proxy;
+
 pub(super) struct World {
     folder: Arc<TempDir>,
     sealer: Arc<TestSealer>,
@@ -38,6 +40,14 @@ pub(super) struct World {
 }
 
 impl World {
+    /// A world for meters that do not answer.
+    pub(super) async fn impatient() -> Self {
+        Self {
+            profiles: profiles(1),
+            ..Self::new().await
+        }
+    }
+
     pub(super) async fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let sealer = Arc::new(TestSealer::new());
@@ -48,7 +58,7 @@ impl World {
             journal,
             escrow: Arc::default(),
             clock: ManualClock::at(Timestamp::from_seconds(1_790_000_000)),
-            profiles: profiles(),
+            profiles: profiles(5),
         }
     }
 
@@ -99,7 +109,7 @@ impl World {
 
     pub(super) fn dial(&self) -> MeterDial<'_, Journal> {
         let dlms = DlmsDial {
-            title: SystemTitle(*b"COSTEST1"),
+            title: OURS,
             counters: &self.journal,
             random: &SystemRandom,
         };
@@ -231,6 +241,57 @@ impl World {
         self.journal.record(handover).await.unwrap().progress.reads
     }
 
+    /// A meter at `address` that is as those here are.
+    pub(super) fn station(&self, address: SocketAddr) -> Station {
+        Station {
+            address,
+            device: DeviceId::SystemTitle(TITLE),
+            profile: self.profile(KeyTransfer::Together),
+        }
+    }
+
+    /// Whether these secrets open the meter at `address`, and a protected read is answered.
+    pub(super) async fn try_secrets(
+        &self,
+        address: SocketAddr,
+        secrets: &Secrets,
+        counter_above: u32,
+    ) -> Result<(), LinkError> {
+        let credentials = Credentials {
+            secrets,
+            gak: secrets,
+            counter_above,
+        };
+        let dial = self.dial();
+        let mut link = dial.dial(self.station(address));
+        link.enter(Login::Manager(credentials)).await?;
+        assert!(!link.registers(None).await?.is_empty());
+        link.leave().await;
+        Ok(())
+    }
+
+    /// What the meter at `address` tells anybody as its serial number.
+    pub(super) async fn read_serial(&self, address: SocketAddr) -> Result<Identity, LinkError> {
+        let dial = self.dial();
+        let mut link = dial.dial(self.station(address));
+        link.enter(Login::Anybody).await?;
+        link.identity(&[Item::Serial]).await
+    }
+
+    /// Runs a takeover and drops it once the meter has its keys and before its answer has come.
+    pub(super) async fn run_until_sent(
+        &self,
+        handover: HandoverId,
+        settings: Settings,
+        proxy: &Proxy,
+    ) {
+        tokio::select! {
+            biased;
+            () = proxy.line().sent.notified() => {}
+            outcome = self.run(handover, settings) => panic!("nothing was sent: {outcome:?}"),
+        }
+    }
+
     pub(super) fn journal_files(&self) -> Vec<Vec<u8>> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         entries
@@ -243,10 +304,10 @@ impl World {
     }
 }
 
-/// The built-in profiles, made less patient, and with another one that takes keys one by one.
-fn profiles() -> Profiles {
+/// The built-in profiles, as patient as this many seconds, and with another one that takes keys one by one.
+fn profiles(seconds: u16) -> Profiles {
     let text = include_str!("../../../policies/meters/dlms.toml");
-    let line = "[line]\nconnect_seconds = 5\nanswer_seconds = 5\n";
+    let line = format!("[line]\nconnect_seconds = 5\nanswer_seconds = {seconds}\n");
     let one_by_one = text.replace("[dlms]", "[dlms]\nkey_transfer = \"one_by_one\"");
     let mut profiles = Profiles::built_in();
     for form in ["plain", "wrapped"] {
@@ -311,6 +372,9 @@ pub(super) fn seed(suite: Suite) -> MeterSeed {
     seed
 }
 
+/// Our own title.
+pub(super) const OURS: SystemTitle = SystemTitle(*b"COSTEST1");
+/// That of every meter here, unless a test says otherwise.
 pub(super) const TITLE: SystemTitle = SystemTitle(*b"MMM\0\0\xBC\x61\x4E");
 
 /// An escrow that does what it is asked and remembers it.
