@@ -96,7 +96,7 @@ fn the_environment_stays_out_of_the_help() {
 }
 
 /// The commands of a client of the service.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "handover",
     "lookup",
     "meter-statement",
@@ -106,4 +106,5 @@ const OURS: [&str; 9] = [
     "log",
     "envelope",
     "meter",
+    "witness",
 ];
