@@ -1,6 +1,7 @@
 //! A witness's doors (C2SP tlog-witness): `add-checkpoint` for logs, and what was cosigned last for everybody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -9,6 +10,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 use crate::tlog::WitnessRefusal;
 use crate::types::Clock;
@@ -30,7 +33,13 @@ pub async fn serve_witness(
     let routes = Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .route("/{origin_hash}/checkpoint", get(latest))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_TIMEOUT,
+        ))
         .with_state(Doors { witness, clock });
     axum::serve(listener, routes)
         .with_graceful_shutdown(stopped)
@@ -97,3 +106,7 @@ fn plain(status: StatusCode, text: String) -> Response {
 
 /// Bytes of a request: a proof, and a checkpoint with as many cosignatures as a note may have.
 const MAX_BODY: usize = 512 * 1024;
+/// How long a body may stand still.
+const BODY_STALL: Duration = Duration::from_secs(10);
+/// How long a request may take in all.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
