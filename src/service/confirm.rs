@@ -49,7 +49,8 @@ impl Escrow {
             digest: Digest::of(&document.to_json()),
             confirmation,
         };
-        self.submit(caller, Some(idempotency), command).await
+        self.limited(&party, self.submit(caller, Some(idempotency), command))
+            .await
     }
 
     /// Records that the released credentials do not open the meter; the losing supplier owes others.
@@ -60,7 +61,7 @@ impl Escrow {
         handover: HandoverId,
         reason: String,
     ) -> Result<Answer, Failure> {
-        caller.party()?;
+        let party = caller.party()?.clone();
         if reason.is_empty() || reason.len() > MAX_REASON {
             return Err(Failure::because(
                 Code::MalformedRequest,
@@ -72,20 +73,25 @@ impl Escrow {
             handover,
             reason,
         };
-        self.submit(caller, Some(idempotency), command).await
+        self.limited(&party, self.submit(caller, Some(idempotency), command))
+            .await
     }
 }
 
 impl super::Shared {
-    /// Where a handover is; a handover that does not exist is answered like one that is somebody else's.
+    /// Where a handover is. One that does not exist is looked for where another one is, and not found there: after the
+    /// same work, and with the same answer, as one that is somebody else's.
     pub(super) async fn supply_point_of(
         &self,
         handover: HandoverId,
     ) -> Result<SupplyPoint, Failure> {
-        self.store
-            .supply_point_of(handover)
-            .await?
-            .ok_or_else(|| Failure::refused(Code::NotFound))
+        let near = self.store.supply_point_near(handover).await?;
+        Ok(near.unwrap_or_else(|| {
+            // There is no handover at all, hence none to tell from others.
+            NOWHERE
+                .parse()
+                .expect("a supply point with its check digit")
+        }))
     }
 }
 
@@ -116,7 +122,7 @@ struct Confirm {
 
 impl Command for Confirm {
     fn needs(&self, needs: &mut Needs) {
-        needs.supply_points.insert(self.supply_point.clone());
+        needs.guarded.insert(self.supply_point.clone());
     }
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
@@ -272,7 +278,7 @@ struct Reject {
 
 impl Command for Reject {
     fn needs(&self, needs: &mut Needs) {
-        needs.supply_points.insert(self.supply_point.clone());
+        needs.guarded.insert(self.supply_point.clone());
     }
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
@@ -299,5 +305,7 @@ impl Command for Reject {
     }
 }
 
+/// A supply point that nobody has.
+const NOWHERE: &str = "2499999999991";
 /// Bytes of a reason.
 const MAX_REASON: usize = 200;

@@ -78,7 +78,7 @@ pub(super) struct Deposit {
 
 impl Command for Deposit {
     fn needs(&self, needs: &mut Needs) {
-        needs.supply_points.insert(self.supply_point.clone());
+        needs.guarded.insert(self.supply_point.clone());
         let ids = self.prepared.iter();
         needs
             .envelopes
@@ -193,9 +193,11 @@ impl Deposit {
     }
 
     fn refuse(&self, code: Code, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let outside = !ledger.has_part(&caller.identity.id, &self.supply_point);
         ledger.append(
             Act::of("deposit.refused", caller)
                 .about(&self.supply_point)
+                .outside(outside)
                 .refused(code)
                 .shows("policy", ledger.rules.policy.digest().to_string())
                 .hides("handover", json!(self.handover)),

@@ -141,11 +141,15 @@ impl Escrow {
     /// One handover of the caller's.
     pub async fn handover(&self, caller: &Caller, id: HandoverId) -> Result<HandoverView, Failure> {
         let party = caller.party()?;
+        self.limited(party, self.shown(party, id)).await
+    }
+
+    async fn shown(&self, party: &PartyId, id: HandoverId) -> Result<HandoverView, Failure> {
         let supply_point = self.shared.supply_point_of(id).await?;
         let facts = self
             .shared
             .facts(|needs| {
-                needs.supply_points.insert(supply_point.clone());
+                needs.guarded.insert(supply_point.clone());
             })
             .await?;
         facts

@@ -101,6 +101,7 @@ impl Escrow {
             .iter()
             .find(|pair| pair.id() == stanza.key_id())
             .ok_or_else(|| Failure::refused(Code::StanzaForeign))?;
+        tracing::trace!(target: "cos_escrow::kem", kem = %key.public().kem(), "decapsulated");
         envelope.dek(key).map_err(|error| match error {
             OpenError::NoStanza | OpenError::Stanza(_) | OpenError::Payload(_) => {
                 Failure::refused(Code::EnvelopeDoesNotOpen)

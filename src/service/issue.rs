@@ -121,8 +121,7 @@ impl Shared {
             ));
         }
         let recipient = Recipient::Party(party.clone());
-        let stanza = Stanza::seal(&dek, &envelope.header, &recipient, key, &*self.random)
-            .map_err(|error| broken(&error))?;
+        let stanza = self.encapsulated((&dek, &envelope.header), &recipient, key)?;
         let fresh = record.seal_at_rest(&context, &stanza.encode(), &*self.random);
         Ok((body, stanza, Some(fresh)))
     }
@@ -147,14 +146,20 @@ impl Shared {
             return Ok(());
         };
         let dek = Dek::random(&*self.random);
-        Stanza::seal(
-            &dek,
-            &Digest([0; 32]),
-            &Recipient::Escrow,
-            own.public(),
-            &*self.random,
-        )
-        .map(drop)
-        .map_err(|error| Failure::Broken(error.to_string()))
+        let sealed = (&dek, &Digest([0; 32]));
+        self.encapsulated(sealed, &Recipient::Escrow, own.public())
+            .map(drop)
+    }
+
+    /// Seals a data key to a public key. Every encapsulation of the service is made here, and can be seen to be.
+    fn encapsulated(
+        &self,
+        (dek, header): (&Dek, &Digest),
+        recipient: &Recipient,
+        key: &SealingPublicKey,
+    ) -> Result<Stanza, Failure> {
+        tracing::trace!(target: "cos_escrow::kem", kem = %key.kem(), "encapsulated");
+        Stanza::seal(dek, header, recipient, key, &*self.random)
+            .map_err(|error| Failure::Broken(error.to_string()))
     }
 }

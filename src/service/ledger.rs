@@ -13,7 +13,7 @@ use crate::store::{
     SupplyPointFacts,
 };
 use crate::tlog::{Draft, Frontier, Hash, NodeId, TreeHead, leaf_hash};
-use crate::types::{Code, Random, SupplyPoint, Timestamp};
+use crate::types::{Code, PartyId, Random, SupplyPoint, Timestamp};
 
 /// The batch's view of the world. What one request changes, the next one sees.
 pub(super) struct Ledger<'a> {
@@ -92,6 +92,16 @@ impl<'a> Ledger<'a> {
             .supply_points
             .get(supply_point)
             .unwrap_or(&UNKNOWN)
+    }
+
+    /// Whether the party supplies the point or did, is about to, or holds or deposited keys of it. Whoever does not is an
+    /// outsider there.
+    pub(super) fn has_part(&self, party: &PartyId, supply_point: &SupplyPoint) -> bool {
+        let point = self.point(supply_point);
+        point.handovers.iter().any(|h| h.involves(party))
+            || point.grants.iter().any(|grant| grant.party == *party)
+            || point.envelopes.iter().any(|e| e.depositor == *party)
+            || self.registered_party(supply_point, self.now).as_ref() == Some(party)
     }
 
     pub(super) fn point_mut(&mut self, supply_point: &SupplyPoint) -> &mut SupplyPointFacts {
@@ -212,7 +222,8 @@ impl<'a> Ledger<'a> {
 
         let scope = act
             .subject
-            .map_or_else(|| actor.clone(), |subject| subject.to_string());
+            .filter(|_| !act.outside)
+            .map_or_else(|| actor.clone(), ToString::to_string);
         let disclosures = self.seal_disclosures(&scope, index, &entry.disclosures);
         self.changes.entries.push(EntryRow {
             index,
@@ -342,6 +353,7 @@ pub(super) struct Act<'a> {
     kind: &'static str,
     caller: &'a Caller,
     subject: Option<&'a SupplyPoint>,
+    outside: bool,
     code: Option<Code>,
     shown: Vec<(&'static str, Value)>,
     hidden: Vec<(&'static str, Value)>,
@@ -354,6 +366,7 @@ impl<'a> Act<'a> {
             kind,
             caller,
             subject: None,
+            outside: false,
             code: None,
             shown: Vec::new(),
             hidden: Vec::new(),
@@ -363,6 +376,13 @@ impl<'a> Act<'a> {
     /// About a supply point, which stays hidden.
     pub(super) fn about(mut self, subject: &'a SupplyPoint) -> Self {
         self.subject = Some(subject);
+        self
+    }
+
+    /// Whether by a party that has no part in the supply point. What it is told to hide is sealed under its own key: no
+    /// key is made for a supply point because an outsider named it, and none of the suppliers' is used.
+    pub(super) fn outside(mut self, outside: bool) -> Self {
+        self.outside = outside;
         self
     }
 

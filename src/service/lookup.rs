@@ -55,9 +55,7 @@ struct LookUp {
 
 impl Command for LookUp {
     fn needs(&self, needs: &mut Needs) {
-        needs
-            .supply_points
-            .insert(self.request.supply_point.clone());
+        needs.guarded.insert(self.request.supply_point.clone());
     }
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
@@ -80,6 +78,7 @@ impl Command for LookUp {
             caller,
         )
         .about(&self.request.supply_point)
+        .outside(!facts.registered && !facts.gaining)
         .shows("policy", ledger.rules.policy.digest().to_string())
         .shows("policies", json!(decision.policies))
         .hides("purpose", json!(self.request.purpose));

@@ -39,7 +39,7 @@ impl Escrow {
         supply_point: SupplyPoint,
         statement: MeterStatement,
     ) -> Result<Answer, Failure> {
-        caller.party()?;
+        let party = caller.party()?.clone();
         let short = |text: &Option<String>| text.as_ref().is_none_or(|t| t.len() <= MAX_TEXT);
         if !short(&statement.class) || !short(&statement.head_end_manager) {
             return Err(Failure::because(
@@ -51,7 +51,8 @@ impl Escrow {
             supply_point,
             statement,
         };
-        self.submit(caller, None, command).await
+        self.limited(&party, self.submit(caller, None, command))
+            .await
     }
 }
 
@@ -62,7 +63,7 @@ struct PutMeter {
 
 impl Command for PutMeter {
     fn needs(&self, needs: &mut Needs) {
-        needs.supply_points.insert(self.supply_point.clone());
+        needs.guarded.insert(self.supply_point.clone());
     }
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {

@@ -61,13 +61,14 @@ impl Escrow {
         handover: HandoverId,
         word: Word,
     ) -> Result<Answer, Failure> {
-        caller.party()?;
+        let party = caller.party()?.clone();
         let command = SettleRead {
             supply_point: self.shared.supply_point_of(handover).await?,
             handover,
             word,
         };
-        self.submit(caller, idempotency, command).await
+        self.limited(&party, self.submit(caller, idempotency, command))
+            .await
     }
 }
 
@@ -115,7 +116,7 @@ struct SettleRead {
 
 impl Command for SettleRead {
     fn needs(&self, needs: &mut Needs) {
-        needs.supply_points.insert(self.supply_point.clone());
+        needs.guarded.insert(self.supply_point.clone());
     }
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {

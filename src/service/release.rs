@@ -52,30 +52,12 @@ impl Escrow {
         handover: HandoverId,
         request: ReleaseRequest,
     ) -> Result<Released, Failure> {
-        let Some(supply_point) = self.shared.store.supply_point_of(handover).await? else {
-            return self.nothing_there(caller, handover).await;
-        };
         let ask = Ask {
             handover: Some(handover),
-            supply_point,
+            supply_point: self.shared.supply_point_of(handover).await?,
             request,
         };
         self.release_for(caller, idempotency, ask).await
-    }
-
-    /// Refuses a handover that does not exist with the same work as one of others: an outsider cannot tell them apart.
-    async fn nothing_there(
-        &self,
-        caller: Caller,
-        handover: HandoverId,
-    ) -> Result<Released, Failure> {
-        let party = caller.party()?.clone();
-        let refused = async {
-            self.shared.decoy()?;
-            self.submit(caller, None, NothingThere { handover }).await?;
-            Err(Failure::Broken("a refusal that was none".to_owned()))
-        };
-        self.limited(&party, refused).await
     }
 
     /// Gives a registered supplier the keys of its own meter back.
@@ -116,7 +98,7 @@ impl Escrow {
             let facts = self
                 .shared
                 .facts(|needs| {
-                    needs.supply_points.insert(ask.supply_point.clone());
+                    needs.guarded.insert(ask.supply_point.clone());
                 })
                 .await?;
             let prepared = self.shared.prepare(party, &ask, &facts).await?;
@@ -151,25 +133,6 @@ impl Escrow {
         ))
     }
 }
-/// A request for a handover that does not exist.
-struct NothingThere {
-    handover: HandoverId,
-}
-
-impl Command for NothingThere {
-    fn needs(&self, _: &mut Needs) {}
-
-    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
-        ledger.append(
-            Act::of("release.refused", caller)
-                .refused(Code::NotFound)
-                .shows("policies", json!([]))
-                .shows("policy", ledger.rules.policy.digest().to_string())
-                .hides("handover", self.handover.to_string()),
-        );
-        Verdict::Refused(Failure::recorded(Code::NotFound))
-    }
-}
 
 struct Hand {
     ask: Ask,
@@ -178,7 +141,7 @@ struct Hand {
 
 impl Command for Hand {
     fn needs(&self, needs: &mut Needs) {
-        needs.supply_points.insert(self.ask.supply_point.clone());
+        needs.guarded.insert(self.ask.supply_point.clone());
     }
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
@@ -191,7 +154,7 @@ impl Command for Hand {
         let (Some(handover), None, Some(key)) =
             (assessed.handover, decision.refusal, &assessed.key)
         else {
-            return self.refuse(&decision, assessed.involved, caller, ledger);
+            return self.refuse(&decision, &assessed, caller, ledger);
         };
         let Some(prepared) = &self.prepared else {
             return Verdict::Stale;
@@ -264,24 +227,35 @@ impl Hand {
     fn refuse(
         &self,
         decision: &Decision,
-        involved: bool,
+        assessed: &Assessed,
         caller: &Caller,
         ledger: &mut Ledger<'_>,
     ) -> Verdict {
-        let code = decision.refusal.unwrap_or(Code::NotFound);
-        ledger.append(
-            Act::of("release.refused", caller)
-                .about(&self.ask.supply_point)
-                .refused(code)
-                .shows("policies", json!(decision.policies))
-                .shows("policy", ledger.rules.policy.digest().to_string())
-                .hides("handover", json!(self.ask.handover))
-                .hides("meter", self.ask.request.meter_serial.normalised()),
-        );
-        Verdict::Refused(Failure::recorded(if involved {
-            code
-        } else {
-            Code::NotFound
+        let act = Act::of("release.refused", caller)
+            .shows("policy", ledger.rules.policy.digest().to_string())
+            .hides("handover", json!(self.ask.handover))
+            .hides("meter", self.ask.request.meter_serial.normalised());
+        let (act, code) = match self.ask.handover.is_some() && assessed.handover.is_none() {
+            // There is no such handover, hence no supply point that the entry could be about.
+            true => (
+                act.hides("supply_point", json!(null))
+                    .shows("policies", json!([])),
+                Code::NotFound,
+            ),
+            false => {
+                let party = &caller.identity.id;
+                let outside = !ledger.has_part(party, &self.ask.supply_point);
+                let act = act
+                    .about(&self.ask.supply_point)
+                    .outside(outside)
+                    .shows("policies", json!(decision.policies));
+                (act, decision.refusal.unwrap_or(Code::NotFound))
+            }
+        };
+        ledger.append(act.refused(code));
+        Verdict::Refused(Failure::recorded(match assessed.involved {
+            true => code,
+            false => Code::NotFound,
         }))
     }
 

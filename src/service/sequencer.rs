@@ -372,11 +372,8 @@ fn needs_of(submissions: &[Submission]) -> Needs {
         }
         submission.command.needs(&mut needs);
     }
-    let points: Vec<String> = needs
-        .supply_points
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let points = needs.supply_points.iter().chain(&needs.guarded);
+    let points: Vec<String> = points.map(ToString::to_string).collect();
     needs.scopes.extend(points);
     needs
 }

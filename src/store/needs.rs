@@ -7,6 +7,8 @@ use crate::types::{EnvelopeId, RegistrationId, SupplyPoint};
 pub struct Needs {
     /// Supply points with all that hangs on them.
     pub supply_points: BTreeSet<SupplyPoint>,
+    /// The same, where whoever asks must not learn from the work whether anybody is registered there.
+    pub guarded: BTreeSet<SupplyPoint>,
     /// Idempotency keys, each with the text of the identity that chose it.
     pub idempotency: BTreeSet<(String, String)>,
     /// Whose chains of entries will grow: the text of an identity.

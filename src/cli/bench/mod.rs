@@ -4,6 +4,7 @@
 //! told apart. The floor does what nobody can do without: the same TLS, the same HTTP, one AES-GCM, one group commit.
 
 mod load;
+mod outsider;
 mod plan;
 
 use std::path::PathBuf;
@@ -26,7 +27,8 @@ use plan::{Plan, Planner};
 /// Measures the service on this machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cos-escrow bench\n  \
-                  cos-escrow bench --scenario release --connections 16 --operations 5000 -o json")]
+                  cos-escrow bench --scenario release --connections 16 --operations 5000 -o json\n  \
+                  cos-escrow bench --outsider --operations 1000")]
 pub struct Arguments {
     /// What to measure; everything if nothing is named.
     #[arg(long, value_enum)]
@@ -37,6 +39,9 @@ pub struct Arguments {
     /// Operations of each measurement.
     #[arg(long, default_value_t = 2_000)]
     operations: usize,
+    /// Instead, compare how long refusals of an outsider take, about what exists and about what does not.
+    #[arg(long, conflicts_with_all = ["scenario", "connections"])]
+    outsider: bool,
     /// The KEM of the gaining supplier's key.
     #[arg(long, default_value = "x-wing")]
     kem: crate::envelope::Kem,
@@ -122,8 +127,13 @@ impl Row for Figure {
 pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::failed)?;
     let now = SystemClock.now();
-    let mpids = ["LOSE", "GAIN"].map(|mpid| mpid.parse().expect("a valid MPID"));
+    let mpids = ["LOSE", "GAIN", "OUTS"].map(|mpid| mpid.parse().expect("a valid MPID"));
     let market = Market::open_with(folder.path(), now, mpids, arguments.kem).await?;
+    if arguments.outsider {
+        let comparisons = outsider::compare(&market, now, arguments.operations).await?;
+        market.instance.stop().await;
+        return output.rows(&comparisons);
+    }
     let floor = floor(&market).await?;
     let scenarios = match arguments.scenario.as_slice() {
         [] => Scenario::ALL.to_vec(),

@@ -12,7 +12,7 @@ use super::{Scenario, effective};
 use crate::cli::demo::events::css;
 use crate::cli::demo::market::{Market, Supplier};
 use crate::cli::exit::Failure;
-use crate::client::seal_package;
+use crate::client::{Request, seal_package};
 use crate::envelope::package::Package;
 use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
 use crate::identity::{Identity, Subject};
@@ -85,11 +85,7 @@ impl<'a> Planner<'a> {
                     _ => None,
                 };
                 let deposits = self.deposits(&points, losing, key).await?;
-                for deposit in deposits {
-                    let request = crate::client::Request::post(deposit.path, deposit.body)
-                        .idempotent(deposit.key.as_deref().unwrap_or_default());
-                    losing.client.send(request).await?;
-                }
+                send(losing, deposits).await?;
                 (gaining, points.iter().map(release).collect())
             }
         };
@@ -149,6 +145,20 @@ impl<'a> Planner<'a> {
         Ok(points)
     }
 
+    /// Handovers with a package that waits for its gaining supplier, and where they are.
+    pub(super) async fn deposited(
+        &mut self,
+        count: usize,
+    ) -> Result<Vec<(HandoverId, String)>, Failure> {
+        let losing = self.supplier("LOSE")?;
+        let points = self.handovers(count).await?;
+        send(losing, self.deposits(&points, losing, None).await?).await?;
+        let known = points.iter();
+        Ok(known
+            .map(|point| (point.handover(), point.supply_point.to_string()))
+            .collect())
+    }
+
     async fn deposits(
         &self,
         points: &[Point],
@@ -182,16 +192,29 @@ impl<'a> Planner<'a> {
     /// The next supply point whose check digit holds.
     fn point(&mut self) -> Result<Point, Failure> {
         self.next += 1;
-        let body = format!("90{:010}", self.next);
-        let supply_point = (0..10)
-            .find_map(|digit| format!("{body}{digit}").parse::<SupplyPoint>().ok())
-            .ok_or_else(|| Failure::failed("no check digit holds"))?;
+        let supply_point = valid(&format!("90{:010}", self.next))?;
         Ok(Point {
             number: self.next,
             registration: format!("R{}", self.next),
             supply_point,
         })
     }
+}
+
+async fn send(supplier: &Supplier, requests: Vec<Planned>) -> Result<(), Failure> {
+    for request in requests {
+        let key = request.key.unwrap_or_default();
+        let request = Request::post(request.path, request.body).idempotent(&key);
+        supplier.client.send(request).await?;
+    }
+    Ok(())
+}
+
+/// The supply point with these first twelve digits.
+pub(super) fn valid(body: &str) -> Result<SupplyPoint, Failure> {
+    (0..10)
+        .find_map(|digit| format!("{body}{digit}").parse().ok())
+        .ok_or_else(|| Failure::failed("no check digit holds"))
 }
 
 struct Point {

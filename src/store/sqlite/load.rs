@@ -31,24 +31,39 @@ pub(super) async fn facts(
         directory,
         ..Facts::default()
     };
-    supply_points(connection, needs, &mut facts).await?;
-    history(connection, needs, &mut facts).await?;
+    let beside = beside(connection, needs).await?;
+    supply_points(connection, needs, &beside, &mut facts).await?;
+    history(connection, needs, &beside, &mut facts).await?;
     Ok(facts)
+}
+
+/// What is read along with the guarded supply points: each itself, or the next one where nobody is registered.
+async fn beside(
+    connection: &mut SqliteConnection,
+    needs: &Needs,
+) -> Result<BTreeSet<SupplyPoint>, StoreError> {
+    if needs.guarded.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let near = rows(connection, NEAR, &json(&needs.guarded)).await?;
+    let near = near.iter().map(|row| parsed("registration", row, 0));
+    near.collect()
 }
 
 /// Everything that hangs on the asked supply points.
 async fn supply_points(
     connection: &mut SqliteConnection,
     needs: &Needs,
+    beside: &BTreeSet<SupplyPoint>,
     facts: &mut Facts,
 ) -> Result<(), StoreError> {
-    if needs.supply_points.is_empty() {
+    let named = || needs.supply_points.iter().chain(&needs.guarded);
+    let read: BTreeSet<&SupplyPoint> = named().chain(beside).collect();
+    if read.is_empty() {
         return Ok(());
     }
-    let asked = json(&needs.supply_points);
-    let mut points: BTreeMap<SupplyPoint, SupplyPointFacts> = needs
-        .supply_points
-        .iter()
+    let asked = json(&read);
+    let mut points: BTreeMap<SupplyPoint, SupplyPointFacts> = named()
         .map(|point| (point.clone(), SupplyPointFacts::default()))
         .collect();
 
@@ -84,6 +99,7 @@ async fn supply_points(
         known.meter = Some(meter);
     }
     earlier(connection, &mut points).await?;
+    points.retain(|point, _| needs.supply_points.contains(point) || needs.guarded.contains(point));
     facts.supply_points = points;
     Ok(())
 }
@@ -123,6 +139,7 @@ async fn earlier(
 async fn history(
     connection: &mut SqliteConnection,
     needs: &Needs,
+    beside: &BTreeSet<SupplyPoint>,
     facts: &mut Facts,
 ) -> Result<(), StoreError> {
     if !needs.idempotency.is_empty() {
@@ -158,7 +175,11 @@ async fn history(
         }
     }
     if !needs.scopes.is_empty() {
-        for row in rows(connection, SCOPES, &json(&needs.scopes)).await? {
+        let beside = beside.iter().map(SupplyPoint::as_str);
+        let scopes: BTreeSet<&str> = beside
+            .chain(needs.scopes.iter().map(String::as_str))
+            .collect();
+        for row in rows(connection, SCOPES, &json(&scopes)).await? {
             facts
                 .disclosure_keys
                 .insert(row.try_get(0)?, row.try_get(1)?);
@@ -327,6 +348,11 @@ fn optional_time(
     value.map(|_| time(table, row, column)).transpose()
 }
 
+const NEAR: &str = "SELECT near FROM (SELECT COALESCE( \
+       (SELECT r.supply_point FROM registration AS r \
+        WHERE r.supply_point >= asked.value ORDER BY r.supply_point LIMIT 1), \
+       (SELECT r.supply_point FROM registration AS r ORDER BY r.supply_point LIMIT 1)) AS near \
+     FROM json_each($1) AS asked) WHERE near IS NOT NULL";
 const REGISTRATIONS: (&str, &str) = (
     "registration",
     "SELECT (SELECT newest.body FROM registration AS newest \

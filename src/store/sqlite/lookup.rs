@@ -11,17 +11,23 @@ use super::log::millis;
 use crate::types::{Component, EnvelopeId, HandoverId, SupplyPoint, Timestamp};
 
 impl Store {
-    /// The supply point of a handover, if there is such a handover. This never changes.
-    pub async fn supply_point_of(
+    /// The supply point of a handover, which never changes. Of a handover that does not exist: that of the next one, so
+    /// that deciding about it reads as much as deciding about one that does. None if there are no handovers.
+    pub async fn supply_point_near(
         &self,
         handover: HandoverId,
     ) -> Result<Option<SupplyPoint>, StoreError> {
-        sqlx::query("SELECT supply_point FROM handover WHERE handover_id = $1")
-            .bind(handover.to_string())
-            .fetch_optional(&self.readers)
-            .await?
-            .map(|row| parsed("handover", &row, 0))
+        let near: Option<String> = sqlx::query_scalar(
+            "SELECT COALESCE( \
+               (SELECT supply_point FROM handover WHERE handover_id >= $1 ORDER BY handover_id LIMIT 1), \
+               (SELECT supply_point FROM handover ORDER BY handover_id LIMIT 1))",
+        )
+        .bind(handover.to_string())
+        .fetch_one(&self.readers)
+        .await?;
+        near.map(|text| text.parse())
             .transpose()
+            .map_err(|error| StoreError::corrupt("handover", error))
     }
 
     /// The handovers that a filter shows, by id.

@@ -163,7 +163,6 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .pragma("secure_delete", "ON")
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON")
-        .disable_statement_logging()
 }
 
 static MIGRATIONS: std::sync::LazyLock<sqlx::migrate::Migrator> = std::sync::LazyLock::new(|| {
