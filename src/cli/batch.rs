@@ -1,23 +1,22 @@
-//! Commands over many records: one result a record, in order; one bad record never loses the others.
+//! Commands over many records: one result a record, in order; one bad record never loses the others, and no file is
+//! too large.
 
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::document::{Document, Shape};
 use super::exit::{Exit, Failure};
-use super::output::{Format, Output};
+use super::lines::{Line, Lines, TooLong};
+use super::output::{Output, Sheet};
+use super::progress::Progress;
 use crate::client::{Client, ClientError, ReceiptDocument, Request};
-
-/// The records of a text that are not empty, each with the number of its line.
-pub(super) fn records(text: &Zeroizing<Vec<u8>>) -> impl Iterator<Item = (u64, &[u8])> {
-    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    (1..).zip(lines).filter(|(_, line)| !line.is_empty())
-}
 
 /// Prints results as they come, and counts how they went.
 pub(super) struct Results<'o, S> {
     output: &'o Output,
-    /// Tables and CSV are printed at the end, when their widths are known and no bar is in the way.
+    progress: Progress,
+    sheet: Sheet,
+    /// Not printed yet: a portion's results are printed together.
     waiting: Vec<Document<S>>,
     done: usize,
     refused: usize,
@@ -25,9 +24,13 @@ pub(super) struct Results<'o, S> {
 }
 
 impl<'o, S: Shape> Results<'o, S> {
-    pub(super) fn new(output: &'o Output) -> Self {
+    /// Results of the records that are read from `lines`, called `what`.
+    pub(super) fn of(output: &'o Output, what: &'static str, lines: &Lines) -> Self {
+        let progress = Progress::of_bytes(output, what, lines.bytes());
         Self {
             output,
+            progress,
+            sheet: Sheet::new(output.format),
             waiting: Vec::new(),
             done: 0,
             refused: 0,
@@ -37,17 +40,24 @@ impl<'o, S: Shape> Results<'o, S> {
 
     /// A record's answer: a document, or one with a `code`.
     pub(super) fn answer(&mut self, line: u64, mut answer: Value) -> Result<(), Failure> {
-        match answer.get("code").and_then(Value::as_str) {
-            None => self.done += 1,
-            Some("unavailable" | "rate_limited" | "fenced" | "unreachable") => self.unclear += 1,
-            Some(_) => self.refused += 1,
-        }
+        self.count(&answer);
         answer["line"] = json!(line);
-        if self.output.format == Format::Json {
-            return self.output.print(&format!("{answer}\n"));
-        }
         self.waiting.push(Document::of(answer));
-        Ok(())
+        match self.waiting.len() < LOT {
+            true => Ok(()),
+            false => self.print(),
+        }
+    }
+
+    /// The same, but printed only if the record did not go in.
+    pub(super) fn problem(&mut self, line: u64, answer: Value) -> Result<(), Failure> {
+        match answer.get("code") {
+            Some(_) => self.answer(line, answer),
+            None => {
+                self.count(&answer);
+                Ok(())
+            }
+        }
     }
 
     /// A record's failure. Tampering ends the batch; anything else is the record's own matter.
@@ -67,21 +77,35 @@ impl<'o, S: Shape> Results<'o, S> {
         self.answer(line, json!({ "code": code, "detail": error.to_string() }))
     }
 
+    /// How many records did not go in so far.
+    pub(super) fn not_done(&self) -> u64 {
+        (self.refused + self.unclear) as u64
+    }
+
+    /// Prints what waits, and shows how far the file has been worked through.
+    pub(super) fn reached(&mut self, lines: &Lines) -> Result<(), Failure> {
+        self.progress.reach(lines.position());
+        match self.waiting.is_empty() {
+            true => Ok(()),
+            false => self.print(),
+        }
+    }
+
     /// Prints what is left of a batch that cannot go on.
-    pub(super) fn interrupted(self, error: ClientError) -> Failure {
-        let printed = match self.output.format {
-            Format::Json => Ok(()),
-            _ => self.output.rows(&self.waiting),
-        };
-        printed.err().unwrap_or_else(|| error.into())
+    pub(super) fn interrupted(mut self, error: ClientError) -> Failure {
+        let done = self.done;
+        let failure = self.print().err().unwrap_or_else(|| error.into());
+        failure.hint(format!(
+            "{done} records went in before; what was done is not done twice"
+        ))
     }
 
     /// Prints what is left; a batch that did not go through is a failure.
-    pub(super) fn finish(self) -> Result<(), Failure> {
-        if self.output.format != Format::Json {
-            self.output.rows(&self.waiting)?;
-        }
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
         let total = self.done + self.refused + self.unclear;
+        if total == 0 || !self.waiting.is_empty() {
+            self.print()?;
+        }
         let (exit, count, what) = match (self.refused, self.unclear) {
             (0, 0) => return Ok(()),
             (0, unclear) => (Exit::TryAgain, unclear, "got no answer"),
@@ -93,21 +117,71 @@ impl<'o, S: Shape> Results<'o, S> {
             _ => failure.hint("run the same command again: what was done is not done twice"),
         })
     }
+
+    fn count(&mut self, answer: &Value) {
+        match answer.get("code").and_then(Value::as_str) {
+            None => self.done += 1,
+            Some("unavailable" | "rate_limited" | "fenced" | "unreachable") => self.unclear += 1,
+            Some(_) => self.refused += 1,
+        }
+    }
+
+    fn print(&mut self) -> Result<(), Failure> {
+        let text = self.sheet.lot(&self.waiting)?;
+        self.waiting.clear();
+        self.progress.aside(|| self.output.print(&text))
+    }
+}
+
+/// A record as it is sent, with the number of its line.
+pub(super) type Record = (u64, Zeroizing<Vec<u8>>);
+
+/// A portion of a file, with what cannot be sent at all answered already.
+pub(super) fn portion_of<S: Shape>(
+    lines: &mut Lines,
+    results: &mut Results<'_, S>,
+    at_most: usize,
+) -> Result<Option<Vec<Record>>, Failure> {
+    let portion = lines.portion(at_most, PORTION_BYTES)?;
+    if portion.is_empty() {
+        return Ok(None);
+    }
+    let mut records = Vec::with_capacity(portion.len());
+    for (number, line) in portion {
+        match line {
+            Ok(record) => records.push((number, record)),
+            Err(TooLong) => results.answer(number, json!({ "code": "too_large" }))?,
+        }
+    }
+    Ok(Some(records))
+}
+
+/// The record of a line, for requests of its own.
+pub(super) fn record((number, line): Line) -> (u64, Result<Zeroizing<Vec<u8>>, ClientError>) {
+    let long = |TooLong| ClientError::Local("the line is longer than a record may be".to_owned());
+    (number, line.map_err(long))
 }
 
 /// Sends records to a door that answers line by line, and verifies the receipts in the answers.
 ///
 /// `header` goes before the records of each request, where the format has one.
-pub(super) async fn send_portion(
+pub(super) async fn send_portion<R: AsRef<[u8]>>(
     client: &Client,
     path: &str,
-    (kind, header): (&str, Option<&str>),
-    records: &[(u64, String)],
+    (kind, header): (&str, Option<&[u8]>),
+    records: &[(u64, R)],
 ) -> Result<Vec<(u64, Value)>, ClientError> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut body = Vec::new();
     let lines = header
         .into_iter()
-        .chain(records.iter().map(|(_, r)| r.as_str()));
-    let body = lines.fold(String::new(), |body, line| body + line + "\n");
+        .chain(records.iter().map(|(_, r)| r.as_ref()));
+    for line in lines {
+        body.extend_from_slice(line);
+        body.push(b'\n');
+    }
     let request = Request::post(path, body).header("content-type", kind);
     let answer = client.send(request).await?;
     let before = u64::from(header.is_some());
@@ -136,20 +210,24 @@ async fn verify_receipt(client: &Client, answer: &Value) -> Result<(), ClientErr
     let Some(receipt) = answer.get("receipt").filter(|receipt| !receipt.is_null()) else {
         return Ok(());
     };
-    let receipt: ReceiptDocument = serde_json::from_value(receipt.clone())
-        .map_err(|error| ClientError::Unexpected(error.to_string()))?;
-    client.verify_receipt(&receipt).await
+    client
+        .verify_receipt(&ReceiptDocument::from_json(receipt)?)
+        .await
 }
 
 /// Lines of JSON.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Records of one request: few enough to be answered well within its time.
 pub(super) const PORTION: usize = 200;
+/// Bytes of the records of one request, but for the last one.
+const PORTION_BYTES: usize = 512 * 1024;
+/// Results that are printed together at most.
+const LOT: usize = 200;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::Colour;
+    use crate::cli::output::{Colour, Format};
 
     struct Any;
 
@@ -164,7 +242,8 @@ mod tests {
             quiet: true,
             colour: Colour::Off,
         };
-        let mut results = Results::<Any>::new(&output);
+        let lines = Lines::open("/dev/null".as_ref()).unwrap();
+        let mut results = Results::<Any>::of(&output, "records", &lines);
         for (line, answer) in (1..).zip(answers) {
             results.answer(line, answer.clone()).unwrap();
         }
@@ -182,12 +261,5 @@ mod tests {
         assert_eq!(exit(&[done.clone(), done.clone()]), Exit::Ok);
         assert_eq!(exit(&[done.clone(), unclear.clone()]), Exit::TryAgain);
         assert_eq!(exit(&[unclear, refused, done]), Exit::Refused);
-    }
-
-    #[test]
-    fn records_keep_the_numbers_of_their_lines() {
-        let text = Zeroizing::new(b"a\n\n b \r\n".to_vec());
-        let records: Vec<_> = records(&text).collect();
-        assert_eq!(records, [(1, &b"a"[..]), (3, &b"b"[..])]);
     }
 }

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::batch::{NDJSON, PORTION, Results, records, send_portion};
+use super::batch::{NDJSON, PORTION, Results, portion_of, send_portion};
 use super::config;
 use super::connect::{Session, wait};
 use super::document::{Document, Shape, with_query};
 use super::exit::Failure;
-use super::files;
+use super::lines::Lines;
 use super::output::Output;
-use super::progress::Progress;
 use crate::client::{Client, ClientError, Request};
 use crate::types::SupplyPoint;
 
@@ -42,11 +41,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         return output.row(&Document::<Answer>::of(answer));
     }
     let path = arguments.from.as_deref().unwrap_or("-".as_ref());
-    let text = files::read(path)?;
-    let questions: Vec<_> = records(&text)
-        .map(|(line, record)| (line, question(record, purpose)))
-        .collect();
-    wait(look_up_many(&client, &questions, output))
+    let mut lines = Lines::open(path)?;
+    wait(look_up_many(&client, &mut lines, purpose, output))
 }
 
 /// Asks about one supply point.
@@ -62,22 +58,25 @@ async fn look_up(
 
 async fn look_up_many(
     client: &Client,
-    questions: &[(u64, String)],
+    lines: &mut Lines,
+    purpose: Option<&str>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let progress = Progress::start(output, "look-ups", questions.len() as u64);
-    let mut results = Results::<AnswerLine>::new(output);
-    for portion in questions.chunks(PORTION) {
-        let answers = match send_portion(client, DOOR, (NDJSON, None), portion).await {
+    let mut results = Results::<AnswerLine>::of(output, "look-ups", lines);
+    while let Some(portion) = portion_of(lines, &mut results, PORTION)? {
+        let questions = portion.iter();
+        let questions: Vec<_> = questions
+            .map(|(line, record)| (*line, question(record, purpose)))
+            .collect();
+        let answers = match send_portion(client, DOOR, (NDJSON, None), &questions).await {
             Ok(answers) => answers,
             Err(error) => return Err(results.interrupted(error)),
         };
         for (line, answer) in answers {
             results.answer(line, answer)?;
-            progress.advance();
         }
+        results.reached(lines)?;
     }
-    drop(progress);
     results.finish()
 }
 

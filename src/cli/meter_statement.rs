@@ -6,14 +6,13 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::batch::{NDJSON, PORTION, Results, records, send_portion};
+use super::batch::{NDJSON, PORTION, Results, portion_of, send_portion};
 use super::config;
 use super::connect::{Session, wait};
 use super::document::{Document, Shape};
 use super::exit::Failure;
-use super::files;
+use super::lines::Lines;
 use super::output::Output;
-use super::progress::Progress;
 use crate::client::{Client, Request};
 use crate::types::{MeterSerial, SupplyPoint, SupplyStartDate};
 
@@ -75,12 +74,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         let answer = wait(async { Ok(client.acknowledged(request).await?) })?;
         return output.row(&Document::<Stated>::of(answer));
     }
-    let text = files::read(put.from.as_deref().unwrap_or("-".as_ref()))?;
-    let lines = records(&text);
-    let statements: Vec<_> = lines
-        .map(|(line, record)| (line, String::from_utf8_lossy(record).into_owned()))
-        .collect();
-    wait(put_many(&client, &statements, output))
+    let mut lines = Lines::open(put.from.as_deref().unwrap_or("-".as_ref()))?;
+    wait(put_many(&client, &mut lines, output))
 }
 
 impl Put {
@@ -96,24 +91,18 @@ impl Put {
     }
 }
 
-async fn put_many(
-    client: &Client,
-    statements: &[(u64, String)],
-    output: &Output,
-) -> Result<(), Failure> {
-    let progress = Progress::start(output, "statements", statements.len() as u64);
-    let mut results = Results::<StatedLine>::new(output);
-    for portion in statements.chunks(PORTION) {
-        let answers = match send_portion(client, DOOR, (NDJSON, None), portion).await {
+async fn put_many(client: &Client, lines: &mut Lines, output: &Output) -> Result<(), Failure> {
+    let mut results = Results::<StatedLine>::of(output, "statements", lines);
+    while let Some(statements) = portion_of(lines, &mut results, PORTION)? {
+        let answers = match send_portion(client, DOOR, (NDJSON, None), &statements).await {
             Ok(answers) => answers,
             Err(error) => return Err(results.interrupted(error)),
         };
         for (line, answer) in answers {
             results.answer(line, answer)?;
-            progress.advance();
         }
+        results.reached(lines)?;
     }
-    drop(progress);
     results.finish()
 }
 

@@ -61,9 +61,8 @@ impl Output {
     /// Prints a list.
     pub fn rows<R: Row>(&self, rows: &[R]) -> Result<(), Failure> {
         match self.format {
-            Format::Table => self.print(&table(rows)),
             Format::Json => self.json(&rows),
-            Format::Csv => self.print(&csv(rows)?),
+            Format::Table | Format::Csv => self.print(&Sheet::new(self.format).lot(rows)?),
         }
     }
 
@@ -72,7 +71,7 @@ impl Output {
         match self.format {
             Format::Table => self.print(&fields(row)),
             Format::Json => self.json(row),
-            Format::Csv => self.print(&csv(std::slice::from_ref(row))?),
+            Format::Csv => self.print(&csv(std::slice::from_ref(row), true)?),
         }
     }
 
@@ -124,20 +123,55 @@ fn talk(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-fn table<R: Row>(rows: &[R]) -> String {
+/// Rows that come in lots: one header, and the columns as wide as the first lot needs them.
+pub struct Sheet {
+    format: Format,
+    /// None before the first lot.
+    widths: Option<Vec<usize>>,
+}
+
+impl Sheet {
+    /// A sheet without rows.
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            widths: None,
+        }
+    }
+
+    /// The text of the next rows: JSON one document a line, tables and CSV after their header.
+    pub fn lot<R: Row>(&mut self, rows: &[R]) -> Result<String, Failure> {
+        let is_first = self.widths.is_none();
+        match self.format {
+            Format::Json => rows
+                .iter()
+                .map(|row| serde_json::to_string(row).map(|json| json + "\n"))
+                .collect::<Result<_, _>>()
+                .map_err(Failure::failed),
+            Format::Table => Ok(table(rows, &mut self.widths)),
+            Format::Csv => {
+                self.widths.get_or_insert_default();
+                csv(rows, is_first)
+            }
+        }
+    }
+}
+
+fn table<R: Row>(rows: &[R], widths: &mut Option<Vec<usize>>) -> String {
     let header = R::COLUMNS.iter().map(|name| heading(name)).collect();
+    let header = widths.is_none().then_some(header);
     let body = rows.iter().map(|row| visible(row.cells()));
-    let lines: Vec<Vec<String>> = std::iter::once(header).chain(body).collect();
+    let lines: Vec<Vec<String>> = header.into_iter().chain(body).collect();
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..R::COLUMNS.len()).map(width).collect();
+    let widths = widths.get_or_insert_with(|| (0..R::COLUMNS.len()).map(width).collect());
     let mut text = String::new();
     for line in &lines {
         let padded: Vec<_> = line
             .iter()
-            .zip(&widths)
+            .zip(&*widths)
             .map(|(cell, width)| format!("{cell:width$}"))
             .collect();
         text.push_str(padded.join("  ").trim_end());
@@ -169,9 +203,11 @@ fn visible(cells: Vec<String>) -> Vec<String> {
     cells.into_iter().map(clean).collect()
 }
 
-fn csv<R: Row>(rows: &[R]) -> Result<String, Failure> {
+fn csv<R: Row>(rows: &[R], header: bool) -> Result<String, Failure> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(R::COLUMNS).map_err(Failure::failed)?;
+    if header {
+        writer.write_record(R::COLUMNS).map_err(Failure::failed)?;
+    }
     for row in rows {
         writer.write_record(row.cells()).map_err(Failure::failed)?;
     }
@@ -215,17 +251,36 @@ mod tests {
     #[test]
     fn a_table_aligns_and_shows_no_escape_sequence() {
         assert_eq!(
-            table(&METERS),
+            table(&METERS, &mut None),
             "SERIAL     MADE BY\nE1         Acme, Ltd\nE12345678  \\u{1b}[2J\n"
         );
         assert_eq!(fields(&METERS[0]), "SERIAL   E1\nMADE BY  Acme, Ltd\n");
-        assert_eq!(table::<Meter>(&[]), "SERIAL  MADE BY\n");
+        assert_eq!(table::<Meter>(&[], &mut None), "SERIAL  MADE BY\n");
     }
 
     #[test]
     fn csv_quotes_what_needs_it() {
-        let text = csv(&METERS[..1]).unwrap();
+        let text = csv(&METERS[..1], true).unwrap();
         assert_eq!(text, "serial,made_by\nE1,\"Acme, Ltd\"\n");
+    }
+
+    #[test]
+    fn lots_have_one_header_and_the_widths_of_the_first() {
+        let lots = |format| {
+            let mut sheet = Sheet::new(format);
+            let first = sheet.lot(&METERS[..1]).unwrap();
+            first + &sheet.lot(&METERS[..1]).unwrap()
+        };
+        assert_eq!(
+            lots(Format::Table),
+            "SERIAL  MADE BY\nE1      Acme, Ltd\nE1      Acme, Ltd\n"
+        );
+        assert_eq!(
+            lots(Format::Csv),
+            "serial,made_by\nE1,\"Acme, Ltd\"\nE1,\"Acme, Ltd\"\n"
+        );
+        let json = "{\"serial\":\"E1\",\"made_by\":\"Acme, Ltd\"}\n";
+        assert_eq!(lots(Format::Json), json.repeat(2));
     }
 
     #[test]

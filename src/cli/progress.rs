@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::output::Output;
 
@@ -25,6 +25,43 @@ impl Progress {
         let bar = ProgressBar::new(length).with_style(style);
         bar.set_message(what);
         Self { bar }
+    }
+
+    /// Begins to count the bytes of what is read; how many there will be may not be known.
+    pub(super) fn of_bytes(output: &Output, what: &'static str, bytes: Option<u64>) -> Self {
+        if output.quiet || !io::stderr().is_terminal() {
+            match bytes {
+                Some(bytes) => output.note(format!("{what}: {}", DecimalBytes(bytes))),
+                None => output.note(what),
+            }
+            return Self {
+                bar: ProgressBar::hidden(),
+            };
+        }
+        let (bar, template) = match bytes {
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {eta}",
+            ),
+            None => (
+                ProgressBar::no_length(),
+                "{msg} {spinner} {decimal_bytes} {decimal_bytes_per_sec}",
+            ),
+        };
+        let style = ProgressStyle::with_template(template).expect("the templates are constant");
+        let bar = bar.with_style(style);
+        bar.set_message(what);
+        Self { bar }
+    }
+
+    /// So much is done.
+    pub(super) fn reach(&self, position: u64) {
+        self.bar.set_position(position);
+    }
+
+    /// Does something, a print say, without the bar in its way.
+    pub(super) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.bar.suspend(work)
     }
 
     /// One more is done.

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::batch::{NDJSON, PORTION, records, send_portion};
+use super::batch::{NDJSON, PORTION, Results, portion_of, send_portion};
 use super::config;
 use super::connect::{Session, wait};
-use super::document::{Document, Shape};
-use super::exit::{Exit, Failure};
-use super::files;
+use super::document::Shape;
+use super::exit::Failure;
+use super::lines::Lines;
 use super::output::{Format as Printed, Output};
-use super::progress::Progress;
 use crate::client::Client;
 
 /// What to do with registrations, and over which connection.
@@ -29,8 +28,11 @@ enum Command {
     /// Import events or a copy of the registration data; bad records are named, the others go in.
     #[command(after_help = "Examples:\n  \
         cos-escrow registration import events.ndjson --format css\n  \
-        cos-escrow registration import snapshot.csv --format snapshot\n\n\
-        What was imported before is known and changes nothing, so an import that broke off is run again.")]
+        cos-escrow registration import snapshot.csv --format snapshot\n  \
+        zcat snapshot.csv.gz | cos-escrow registration import - --format snapshot\n\n\
+        Bad records are printed with their line and code as they come, and the command then ends with exit code 4; \
+        the others are in. With `-o json` the counts are the last line. What was imported before is known and changes \
+        nothing, so an import that broke off is run again.")]
     Import {
         /// The file; `-` is stdin.
         file: PathBuf,
@@ -50,105 +52,69 @@ enum Format {
 }
 
 /// How an import went.
-#[derive(Debug, Default, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 struct Summary {
-    recorded: usize,
-    known: usize,
-    refused: usize,
-    problems: Vec<Value>,
+    recorded: u64,
+    known: u64,
+    refused: u64,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let Command::Import { file, format } = &arguments.command;
-    let text = files::read(file)?;
+    let mut lines = Lines::open(file)?;
     let client = Session::open(&arguments.connection)?.client;
-    let summary = wait(import(&client, &text, *format, output))?;
-    let counts = format!(
-        "{} recorded, {} known, {} refused",
-        summary.recorded, summary.known, summary.refused
-    );
-    output.note(counts);
-    match output.format {
-        Printed::Json => output.json(&summary)?,
-        _ if summary.problems.is_empty() => {}
-        _ => output.rows(&Document::<Problem>::list(&json!(summary.problems)))?,
-    }
-    match summary.refused {
-        0 => Ok(()),
-        refused => Err(Failure::new(
-            Exit::Refused,
-            format!("{refused} records were refused"),
-        )),
-    }
+    wait(import(&client, &mut lines, *format, output))
 }
 
 async fn import(
     client: &Client,
-    text: &zeroize::Zeroizing<Vec<u8>>,
+    lines: &mut Lines,
     format: Format,
     output: &Output,
-) -> Result<Summary, Failure> {
-    let record =
-        |(line, record): (u64, &[u8])| (line, String::from_utf8_lossy(record).into_owned());
-    let mut records = records(text).map(record);
+) -> Result<(), Failure> {
+    let mut results = Results::<Problem>::of(output, "registrations", lines);
+    let mut summary = Summary::default();
     let (kind, header) = match format {
         Format::Css => (NDJSON, None),
         // Each portion is a snapshot of its own, with the header of the whole.
-        Format::Snapshot => ("text/csv", records.next().map(|(_, header)| header)),
+        Format::Snapshot => (
+            "text/csv",
+            lines.next()?.and_then(|(_, header)| header.ok()),
+        ),
     };
-    let records: Vec<_> = records.collect();
-    let progress = Progress::start(output, "registrations", records.len() as u64);
-    let mut summary = Summary::default();
-    for portion in records.chunks(PORTION * 10) {
-        let form = (kind, header.as_deref());
-        let answers = send_portion(client, "/v1/registrations", form, portion).await?;
+    let form = (kind, header.as_ref().map(|header| header.as_slice()));
+    while let Some(portion) = portion_of(lines, &mut results, PORTION * 10)? {
+        let answers = match send_portion(client, "/v1/registrations", form, &portion).await {
+            Ok(answers) => answers,
+            Err(error) => return Err(results.interrupted(error)),
+        };
         for (line, answer) in answers {
-            summary.count(line, answer);
-            progress.advance();
-        }
-    }
-    Ok(summary)
-}
-
-impl Summary {
-    fn count(&mut self, line: u64, mut answer: Value) {
-        match answer["result"].as_str() {
-            Some("recorded") => self.recorded += 1,
-            Some("known") => self.known += 1,
-            _ => {
-                self.refused += 1;
-                answer["line"] = json!(line);
-                self.problems.push(answer);
+            match answer["result"].as_str() {
+                Some("recorded") => summary.recorded += 1,
+                Some("known") => summary.known += 1,
+                _ => {}
             }
+            results.problem(line, answer)?;
         }
+        results.reached(lines)?;
     }
+    summary.refused = results.not_done();
+    let finished = results.finish();
+    match output.format {
+        Printed::Json => output.print(&format!("{}\n", json!(summary)))?,
+        Printed::Table | Printed::Csv => output.note(format!(
+            "{} recorded, {} known, {} refused",
+            summary.recorded, summary.known, summary.refused
+        )),
+    }
+    finished
 }
 
+/// A record that did not go in.
 struct Problem;
 
 impl Shape for Problem {
     const COLUMNS: &'static [&'static str] = &["line", "code", "detail"];
     const POINTERS: &'static [&'static str] = &["/line", "/code", "/detail"];
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_summary_counts_and_names_the_bad_records() {
-        let mut summary = Summary::default();
-        summary.count(1, json!({ "line": 1, "result": "recorded" }));
-        summary.count(2, json!({ "line": 2, "result": "known" }));
-        summary.count(9, json!({ "line": 3, "code": "check_digit" }));
-        assert_eq!(
-            (summary.recorded, summary.known, summary.refused),
-            (1, 1, 1)
-        );
-        assert_eq!(
-            summary.problems,
-            [json!({ "line": 9, "code": "check_digit" })]
-        );
-    }
 }

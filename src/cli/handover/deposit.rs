@@ -8,16 +8,17 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
+use zeroize::Zeroizing;
 
 use super::arguments::{How, Recipients, Sealer};
 use super::load::Load;
-use crate::cli::batch::{Results, records};
+use crate::cli::batch::{Results, record};
 use crate::cli::connect::Session;
 use crate::cli::document::Shape;
 use crate::cli::exit::Failure;
+use crate::cli::lines::Lines;
 use crate::cli::outbox::Outbox;
 use crate::cli::output::Output;
-use crate::cli::progress::Progress;
 use crate::client::{ClientError, Depositor, Request, seal_package, seal_read};
 use crate::envelope::statement::DepositAttestation;
 use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey, SignedDocument};
@@ -234,30 +235,37 @@ impl<'s> Desk<'s> {
 /// Deposits the records of a file.
 pub(super) async fn deposit_many(
     desk: &Desk<'_>,
-    text: &zeroize::Zeroizing<Vec<u8>>,
+    lines: &mut Lines,
     output: &Output,
 ) -> Result<(), Failure> {
-    let total = records(text).count();
-    let progress = Progress::start(output, "deposits", total as u64);
-    let mut answers = stream::iter(records(text))
-        .map(|(line, record)| async move {
-            let answer = match Load::record(record) {
-                Ok((handover, load)) => desk.deposit(handover, &load).await,
-                Err(error) => Err(error),
-            };
-            (line, answer)
-        })
-        .buffered(AT_ONCE);
-    let mut results = Results::<DepositLine>::new(output);
-    while let Some((line, answer)) = answers.next().await {
-        match answer {
-            Ok(answer) => results.answer(line, answer)?,
-            Err(error) => results.failed(line, error)?,
+    let mut results = Results::<DepositLine>::of(output, "deposits", lines);
+    loop {
+        // The next ones are read when these are answered, so only a few are in memory.
+        let portion = lines.portion(ROUND, MAX_ROUND_BYTES)?;
+        if portion.is_empty() {
+            return results.finish();
         }
-        progress.advance();
+        let records = portion.into_iter().map(record);
+        let mut answers = stream::iter(records)
+            .map(|(line, record)| async move { (line, deposit_one(desk, record).await) })
+            .buffered(AT_ONCE);
+        while let Some((line, answer)) = answers.next().await {
+            match answer {
+                Ok(answer) => results.answer(line, answer)?,
+                Err(error) => results.failed(line, error)?,
+            }
+        }
+        drop(answers);
+        results.reached(lines)?;
     }
-    drop(progress);
-    results.finish()
+}
+
+async fn deposit_one(
+    desk: &Desk<'_>,
+    record: Result<Zeroizing<Vec<u8>>, ClientError>,
+) -> Result<Value, ClientError> {
+    let (handover, load) = Load::record(&record?)?;
+    desk.deposit(handover, &load).await
 }
 
 /// `{"seal":"server","package":…,"read":…,"attestation":…}`, of pieces that are JSON already: what is signed is the bytes
@@ -351,3 +359,7 @@ impl Shape for DepositLine {
 
 /// Deposits that are on their way at a time: they share the service's commits.
 const AT_ONCE: usize = 16;
+/// Deposits that are read and answered together.
+const ROUND: usize = 16 * AT_ONCE;
+/// Bytes of their records, but for the last one.
+const MAX_ROUND_BYTES: usize = 4 * 1024 * 1024;

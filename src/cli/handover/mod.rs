@@ -14,10 +14,11 @@ use self::arguments::{Command, Confirm, Deposit, Dispute, How, List, Recipients,
 use self::deposit::{Deposited, Desk, deposit_many, local};
 use self::load::Load;
 use self::release::{Target, fetch};
+use super::batch::{Results, record};
 use super::connect::{Session, now, wait};
 use super::document::{Document, Shape, with_query};
 use super::exit::{Exit, Failure};
-use super::files;
+use super::lines::Lines;
 use super::outbox::Pending;
 use super::output::Output;
 use crate::client::{Client, ClientError, Request};
@@ -124,10 +125,11 @@ fn dry_run(deposit: &Deposit, output: &Output) -> Result<(), Failure> {
         let load = Load::read(deposit.package.as_deref(), deposit.read.as_deref())?;
         return output.row(&Document::<Outline>::of(load.outline(deposit.id)));
     };
-    let text = files::read(from)?;
-    let mut results = super::batch::Results::<OutlineLine>::new(output);
-    for (line, record) in super::batch::records(&text) {
-        match Load::record(record) {
+    let mut lines = Lines::open(from)?;
+    let mut results = Results::<OutlineLine>::of(output, "deposits", &lines);
+    while let Some(next) = lines.next()? {
+        let (line, record) = record(next);
+        match record.and_then(|record| Load::record(&record)) {
             Ok((handover, load)) => results.answer(line, load.outline(handover))?,
             Err(error) => results.failed(line, error)?,
         }
@@ -142,8 +144,8 @@ fn run_deposit(session: &Session, deposit: &Deposit, output: &Output) -> Result<
         return Err(Failure::new(Exit::Usage, message));
     }
     if let Some(from) = &deposit.from {
-        let text = files::read(from)?;
-        return wait(deposit_many(&desk, &text, output));
+        let mut lines = Lines::open(from)?;
+        return wait(deposit_many(&desk, &mut lines, output));
     }
     let load = Load::read(deposit.package.as_deref(), deposit.read.as_deref())?;
     let answer = wait(async { Ok(desk.deposit(deposit.id, &load).await?) })?;

@@ -43,15 +43,20 @@ impl Desk {
         mode & 0o077 == 0
     }
 
-    /// Runs the binary in this folder, with nothing of the machine's environment.
-    pub(super) fn run(&self, line: &str) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_cos-escrow"))
+    /// The binary in this folder, with nothing of the machine's environment.
+    pub(super) fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cos-escrow"));
+        command
             .args(words(line))
             .current_dir(self.0.path())
             .env_clear()
-            .env("HOME", self.0.path())
-            .output()
-            .unwrap();
+            .env("HOME", self.0.path());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub(super) fn run(&self, line: &str) -> Ended {
+        let output = self.command(line).output().unwrap();
         Ended {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -29,13 +29,13 @@ const PACKAGE: &str = r#"{"format":"cos-escrow/package/1","supply_point":"969301
 const READ: &str = r#"{"format":"cos-escrow/read/1","supply_point":"9693016118873","meter_serial":"E19B762798","type":"D","registers":[{"id":"01","value":"1.5","at":"2025-10-18T23:00:00.000Z"}]}"#;
 
 /// A service on a free port, and a desk with a configuration for everybody.
-struct World {
-    desk: Desk,
+pub(super) struct World {
+    pub(super) desk: Desk,
     _stop: DropGuard,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(|router| router).await
     }
 
@@ -90,16 +90,16 @@ impl World {
         self.desk.write(&format!("{id}.toml"), config);
     }
 
-    fn run(&self, who: &str, line: &str) -> Ended {
+    pub(super) fn run(&self, who: &str, line: &str) -> Ended {
         self.desk.run(&format!("{line} --config {who}.toml"))
     }
 
-    fn json(&self, who: &str, line: &str) -> Value {
+    pub(super) fn json(&self, who: &str, line: &str) -> Value {
         self.desk.json(&format!("{line} --config {who}.toml"))
     }
 
     /// Parties, their keys, and a change of supplier from north to south today.
-    fn prepare(&self) -> String {
+    pub(super) fn prepare(&self) -> String {
         for (id, mpid) in [("north", "ZCHL"), ("south", "ZHTL"), ("other", "ZALF")] {
             self.json("olga", &format!("party add {id} --name '{id} ltd'"));
             let from = "--role X --from 2020-01-01T00:00:00Z";
@@ -114,13 +114,20 @@ impl World {
         let import = "registration import snapshot.csv --format snapshot -o json";
         let ended = self.run("css", import);
         assert_eq!(ended.code, 4, "{ended:?}");
-        let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let printed: Vec<Value> = (ended.stdout.lines())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let [problem, summary] = &printed[..] else {
+            panic!("{ended:?}");
+        };
         assert_eq!(
             (&summary["recorded"], &summary["refused"]),
             (&json!(1), &json!(1))
         );
-        assert_eq!(summary["problems"][0]["line"], 3);
-        assert_eq!(summary["problems"][0]["code"], "check_digit");
+        assert_eq!(
+            (&problem["line"], &problem["code"]),
+            (&json!(3), &json!("check_digit"))
+        );
         self.desk.write("events.ndjson", events());
         let summary = self.json("css", "registration import events.ndjson --format css");
         assert_eq!(summary["recorded"], 2, "{summary}");
