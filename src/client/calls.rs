@@ -28,6 +28,12 @@ pub struct ReceiptDocument {
 }
 
 impl ReceiptDocument {
+    /// The receipt in an answer. One that does not read proves nothing.
+    pub fn from_json(receipt: &Value) -> Result<Self, ClientError> {
+        Self::deserialize(receipt)
+            .map_err(|error| ClientError::Verification(format!("the receipt: {error}")))
+    }
+
     /// A field that the entry shows, or hides from others.
     fn field(&self, name: &str) -> Option<Value> {
         let entry = OpenEntry::read(&self.leaf).ok()?;
@@ -265,8 +271,7 @@ impl Client {
     ) -> Result<ReleaseDocument, ClientError> {
         let request = Request::post(path, request.to_string()).idempotent(key);
         let body: Value = self.send(request).await?.json()?;
-        let receipt: ReceiptDocument = serde_json::from_value(body["receipt"].clone())
-            .map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let receipt = ReceiptDocument::from_json(&body["receipt"])?;
         self.verify_receipt(&receipt).await?;
         let bytes = body["release"]
             .as_str()
@@ -278,8 +283,8 @@ impl Client {
                 "the log records another release than the one that was handed out".to_owned(),
             ));
         }
-        let release =
-            Release::decode(&bytes).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let release = Release::decode(&bytes)
+            .map_err(|error| ClientError::Verification(error.to_string()))?;
         Ok(ReleaseDocument {
             body,
             release,
@@ -323,9 +328,8 @@ impl Client {
     pub async fn acknowledged(&self, request: Request) -> Result<Value, ClientError> {
         let body: Value = self.send(request).await?.json()?;
         if let Some(receipt) = body.get("receipt").filter(|receipt| !receipt.is_null()) {
-            let receipt: ReceiptDocument = serde_json::from_value(receipt.clone())
-                .map_err(|error| ClientError::Unexpected(error.to_string()))?;
-            self.verify_receipt(&receipt).await?;
+            self.verify_receipt(&ReceiptDocument::from_json(receipt)?)
+                .await?;
         }
         Ok(body)
     }

@@ -171,6 +171,6 @@ impl Client {
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, _>>()
-            .map_err(|_| ClientError::Unexpected("a hash does not read".to_owned()))
+            .map_err(|_| ClientError::Verification("a hash of a proof does not read".to_owned()))
     }
 }

@@ -120,4 +120,7 @@ pub enum EscrowError {
     /// The escrow refused; the text has its code.
     #[error("the escrow refused: {0}")]
     Refused(String),
+    /// What the escrow or its log says does not verify: from here on it is not believed.
+    #[error("what the escrow says does not verify: {0}")]
+    Tampered(String),
 }

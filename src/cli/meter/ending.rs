@@ -25,6 +25,8 @@ pub enum Verdict {
     Stopped,
     /// The release cannot be used, or the escrow refuses.
     Refused,
+    /// The release, or what the escrow or its log says, does not verify; the meter is left as it is.
+    Tampered,
     /// It goes on later.
     Waiting,
     /// Another worker has the meter, or had it until it died.
@@ -41,6 +43,7 @@ impl Verdict {
             Self::Rejected => "rejected",
             Self::Stopped => "stopped",
             Self::Refused => "refused",
+            Self::Tampered => "tampered",
             Self::Waiting => "waiting",
             Self::Busy => "busy",
             Self::Failed => "failed",
@@ -51,6 +54,7 @@ impl Verdict {
         match self {
             Self::Rotated => Exit::Ok,
             Self::NotRotatable | Self::Rejected | Self::Stopped | Self::Refused => Exit::Refused,
+            Self::Tampered => Exit::Unverified,
             Self::Waiting | Self::Busy => Exit::TryAgain,
             Self::Failed => Exit::Failed,
         }
@@ -120,6 +124,7 @@ impl Ending {
             outcome: match failure.exit {
                 Exit::TryAgain => Verdict::Waiting,
                 Exit::Failed => Verdict::Failed,
+                Exit::Unverified => Verdict::Tampered,
                 _ => Verdict::Refused,
             },
             reason: failure.message.clone(),
@@ -183,6 +188,7 @@ fn of_error(error: &TakeoverError) -> Verdict {
         TakeoverError::Escrow(EscrowError::Unavailable(_))
         | TakeoverError::Journal(JournalError::LeaseLost) => Verdict::Waiting,
         TakeoverError::Escrow(EscrowError::Refused(_)) => Verdict::Refused,
+        TakeoverError::Escrow(EscrowError::Tampered(_)) => Verdict::Tampered,
         TakeoverError::Journal(_) | TakeoverError::NoProfile(_) => Verdict::Failed,
     }
 }
@@ -199,7 +205,7 @@ fn explained(reason: StopReason) -> &'static str {
     }
 }
 
-/// What a whole run comes to: people first, then our own failures, then what only has to wait.
+/// What a whole run comes to: tampering first, then people, then our own failures, then what only has to wait.
 pub fn verdict(endings: &[Ending]) -> Result<(), Failure> {
     let count = |exit| {
         let such = endings
@@ -208,22 +214,24 @@ pub fn verdict(endings: &[Ending]) -> Result<(), Failure> {
         such.count()
     };
     let total = endings.len();
-    let (people, failed, later) = (
-        count(Exit::Refused),
-        count(Exit::Failed),
-        count(Exit::TryAgain),
-    );
-    let failure = match (people, failed, later) {
-        (0, 0, 0) => return Ok(()),
-        (0, 0, _) => Failure::new(
+    let (tampered, people) = (count(Exit::Unverified), count(Exit::Refused));
+    let (failed, later) = (count(Exit::Failed), count(Exit::TryAgain));
+    let failure = match (tampered, people, failed, later) {
+        (0, 0, 0, 0) => return Ok(()),
+        (0, 0, 0, _) => Failure::new(
             Exit::TryAgain,
             format!("{later} of {total} meters have to wait"),
         ),
-        (0, ..) => Failure::failed(format!("{failed} of {total} takeovers failed here")),
-        _ => Failure::new(
+        (0, 0, ..) => Failure::failed(format!("{failed} of {total} takeovers failed here")),
+        (0, ..) => Failure::new(
             Exit::Refused,
             format!("{people} of {total} meters need people"),
         ),
+        _ => Failure::new(
+            Exit::Unverified,
+            format!("{tampered} of {total} takeovers met what does not verify"),
+        )
+        .hint("keep releases, journal and state folder, and ask an auditor"),
     };
     Err(match failed + later {
         0 => failure,
@@ -273,8 +281,11 @@ mod tests {
         assert_eq!(exit(&[rotated(), rotated()]), Exit::Ok);
         assert_eq!(exit(&[rotated(), waiting()]), Exit::TryAgain);
         assert_eq!(exit(&[waiting(), failed.clone()]), Exit::Failed);
-        assert_eq!(exit(&[failed, stopped, waiting()]), Exit::Refused);
+        let people = [failed, stopped.clone(), waiting()];
+        assert_eq!(exit(&people), Exit::Refused);
         assert_eq!(exit(&[ending(&Err(refused.into()))]), Exit::Refused);
+        let tampered = ending(&Err(EscrowError::Tampered(String::new()).into()));
+        assert_eq!(exit(&[stopped, tampered]), Exit::Unverified);
         assert_eq!(exit(&[ending(&Ok(Outcome::Busy))]), Exit::TryAgain);
     }
 

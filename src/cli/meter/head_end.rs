@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::ending::Ending;
-use super::releases::{Loaded, SealingKeys};
+use super::releases::{Loaded, SealingKeys, Unsigned, Verified};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::takeover::{Opened, SupplierEscrow};
 use crate::client::Client;
 use crate::dlms::SystemTitle;
 use crate::envelope::SealingPublicKey;
-use crate::identity::SigningIdentity;
+use crate::identity::{Anchors, SigningIdentity};
 use crate::meter::fleet::{Counts, run_fleet};
 use crate::meter::journal::{Claim, JournalSettings};
 use crate::meter::link::{DlmsDial, MeterDial};
@@ -32,6 +32,9 @@ pub struct How {
     /// What is sent.
     #[command(flatten)]
     pub rotation: Rotation,
+    /// Use packages that bear no depositor's signature, because the service sealed what came in clear.
+    #[arg(long)]
+    pub accept_unsigned: bool,
     /// Our system title, 16 hexadecimal digits: head ends with journals of their own need titles of their own.
     #[arg(long, value_name = "HEX", default_value = DEFAULT_TITLE, value_parser = SystemTitle::from_hex)]
     pub system_title: SystemTitle,
@@ -99,6 +102,7 @@ impl Default for How {
         Self {
             concurrency: DEFAULT_CONCURRENCY,
             rotation: Rotation::default(),
+            accept_unsigned: false,
             system_title: SystemTitle(*b"COSESCRW"),
             lease: 300,
             retry_after: 300,
@@ -114,6 +118,8 @@ pub struct HeadEnd<'a> {
     pub party: PartyId,
     /// Its signing leaf.
     pub signer: &'a SigningIdentity,
+    /// Whose depositors' signatures it trusts.
+    pub anchors: &'a Anchors,
     /// Its time.
     pub clock: &'a dyn Clock,
     /// Journal and releases.
@@ -145,8 +151,18 @@ impl Work {
 }
 
 impl HeadEnd<'_> {
+    /// A release that may be used on its meter.
+    pub fn verified(&self, loaded: Loaded) -> Result<Verified, Failure> {
+        let unsigned = match self.how.accept_unsigned {
+            true => Unsigned::Accepted,
+            false => Unsigned::Refused,
+        };
+        loaded.verified(self.anchors, unsigned)
+    }
+
     /// Writes a released meter down. From then on `resume` knows it.
-    pub async fn claim(&self, loaded: &Loaded, meter: &ReleasedMeter) -> Result<Claim, Failure> {
+    pub async fn claim(&self, release: &Verified, meter: &ReleasedMeter) -> Result<Claim, Failure> {
+        let loaded = release.loaded();
         if loaded.recipient != self.party {
             let message = format!(
                 "released to `{}`, and we are `{}`",
@@ -161,10 +177,11 @@ impl HeadEnd<'_> {
     }
 
     /// The work that claimed releases make.
-    pub fn work(&self, loaded: Vec<Loaded>, keys: &SealingKeys) -> Work {
-        let own_key = keys.newest(loaded.iter()).cloned();
-        let opened: BTreeMap<_, _> = loaded
+    pub fn work(&self, releases: Vec<Verified>, keys: &SealingKeys) -> Work {
+        let own_key = keys.newest(releases.iter().map(Verified::loaded)).cloned();
+        let opened: BTreeMap<_, _> = releases
             .into_iter()
+            .map(Verified::into_loaded)
             .map(|loaded| (loaded.handover(), loaded.opened))
             .collect();
         Work {
@@ -174,33 +191,43 @@ impl HeadEnd<'_> {
         }
     }
 
-    /// The work that the journal has left, and what is wrong with the releases beside it.
-    pub async fn unfinished(&self, keys: &SealingKeys) -> Result<(Work, Vec<Failure>), Failure> {
+    /// The work that the journal has left, and what is wrong with the releases beside it. A takeover whose release does
+    /// not verify is not gone on with.
+    pub async fn unfinished(
+        &self,
+        keys: &SealingKeys,
+    ) -> Result<(Work, Vec<(HandoverId, Failure)>), Failure> {
         let all = self.desk.journal.list().await?;
         let open = all.iter().filter(|takeover| !takeover.is_over());
-        let handovers: Vec<_> = open.map(|takeover| takeover.handover).collect();
-        let (mut loaded, mut failures) = (Vec::new(), Vec::new());
-        for handover in &handovers {
-            match self.kept(*handover, keys) {
-                Ok(kept) => loaded.push(kept),
-                Err(failure) => failures.push(failure),
+        let (mut handovers, mut releases, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        for handover in open.map(|takeover| takeover.handover) {
+            match self.kept(handover, keys) {
+                Ok(kept) => releases.push(kept),
+                Err(failure) => {
+                    let tampered = failure.exit == Exit::Unverified;
+                    failures.push((handover, failure));
+                    if tampered {
+                        continue;
+                    }
+                }
             }
+            handovers.push(handover);
         }
         let work = Work {
             handovers,
-            ..self.work(loaded, keys)
+            ..self.work(releases, keys)
         };
         Ok((work, failures))
     }
 
-    fn kept(&self, handover: HandoverId, keys: &SealingKeys) -> Result<Loaded, Failure> {
+    fn kept(&self, handover: HandoverId, keys: &SealingKeys) -> Result<Verified, Failure> {
         let missing = || {
             let message = format!("the release of `{handover}` is not beside the journal");
             Failure::new(Exit::NotFound, message)
                 .hint("fetch it again, and start `meter takeover` with it")
         };
         let bytes = self.desk.releases.read(handover)?.ok_or_else(missing)?;
-        Loaded::open(bytes, keys)
+        self.verified(Loaded::open(bytes, keys)?)
     }
 
     /// Takes the meters as far as they go now. Dropped at any point, it goes on with the next run.

@@ -4,13 +4,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
-use crate::cli::batch::records;
+use crate::cli::batch::record;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files;
 use crate::cli::key::file as key_file;
+use crate::cli::lines::Lines;
 use crate::cli::takeover::Opened;
-use crate::envelope::{Release, SealingKeyPair, SealingPublicKey};
+use crate::cli::trust::verify_body;
+use crate::client::ClientError;
+use crate::envelope::{Release, SealingKeyPair, SealingPublicKey, SignatureError};
+use crate::identity::Anchors;
 use crate::meter::profile::Profiles;
 use crate::meter::released::{ReleasedMeter, Repoint};
 use crate::types::{HandoverId, PartyId, Timestamp};
@@ -69,17 +74,22 @@ impl Chosen {
 
 fn sources_of(list: &Path) -> Result<Vec<Result<Source, Failure>>, Failure> {
     let folder = list.parent().unwrap_or(Path::new("."));
-    let text = files::read(list)?;
-    let source = |(number, line): (u64, &[u8])| {
-        let source: Result<Source, _> = serde_json::from_slice(line);
-        let mut source = source.map_err(|error| {
+    let mut lines = Lines::open(list)?;
+    let source = |(number, line): (u64, Result<_, ClientError>)| {
+        let wrong = |error: &dyn std::fmt::Display| {
             let place = format!("`{}`, line {number}", list.display());
             Failure::new(Exit::Usage, format!("{place}: {error}"))
-        })?;
+        };
+        let line: Zeroizing<Vec<u8>> = line.map_err(|error| wrong(&error))?;
+        let mut source: Source = serde_json::from_slice(&line).map_err(|error| wrong(&error))?;
         source.release = folder.join(source.release);
         Ok(source)
     };
-    Ok(records(&text).map(source).collect())
+    let mut sources = Vec::new();
+    while let Some(line) = lines.next()? {
+        sources.push(source(record(line)));
+    }
+    Ok(sources)
 }
 
 /// Our own sealing keys: one that was named, or those in a folder.
@@ -177,6 +187,35 @@ impl Loaded {
         })
     }
 
+    /// Verifies that each package and read in it was signed by the depositor that it names.
+    ///
+    /// As of the time in its header: the certificate may have ended since.
+    pub fn verified(self, anchors: &Anchors, unsigned: Unsigned) -> Result<Verified, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| Failure::new(Exit::Unverified, what);
+        let release = Release::decode(&self.bytes).map_err(|error| wrong(&error))?;
+        for item in release.items() {
+            let header = item.body.header();
+            let of = format!(
+                "the {} of `{}`",
+                header.component.as_str(),
+                header.depositor
+            );
+            match (
+                verify_body(&item.body, anchors, header.created_at),
+                unsigned,
+            ) {
+                (Ok(()), _) | (Err(SignatureError::Unsigned), Unsigned::Accepted) => {}
+                (Err(SignatureError::Unsigned), Unsigned::Refused) => {
+                    return Err(wrong(&format!("{of}: nobody signed it")).hint(
+                        "`--accept-unsigned` takes what the service sealed for its depositor",
+                    ));
+                }
+                (Err(error), _) => return Err(wrong(&format!("{of}: {error}"))),
+            }
+        }
+        Ok(Verified(self))
+    }
+
     /// The handover.
     pub fn handover(&self) -> HandoverId {
         self.opened.handover
@@ -188,6 +227,30 @@ impl Loaded {
         meter.repoint.clone_from(&source.repoint);
         Ok(meter)
     }
+}
+
+/// A release whose packages are their depositors' own: only such a one is used on a meter.
+pub struct Verified(Loaded);
+
+impl Verified {
+    /// The release.
+    pub fn loaded(&self) -> &Loaded {
+        &self.0
+    }
+
+    /// The release, to be used up.
+    pub fn into_loaded(self) -> Loaded {
+        self.0
+    }
+}
+
+/// What becomes of a package that bears no signature: its depositor sent it in clear, and the service sealed it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unsigned {
+    /// It is used.
+    Accepted,
+    /// It is not.
+    Refused,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::desk::{self, Desk};
 use super::ending::{Ending, verdict};
 use super::head_end::{HeadEnd, How, Work};
 use super::interrupted;
-use super::releases::{self, Loaded, SealingKeys, Source};
+use super::releases::{self, Loaded, SealingKeys, Source, Verified};
 use crate::cli::config;
 use crate::cli::connect::Session;
 use crate::cli::exit::{Exit, Failure};
@@ -47,16 +47,16 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let desk = Desk::open_or_create(&with.desk, with.how.journal_settings()).await?;
     let head_end = head_end(&session, &desk, &with.how)?;
     let progress = Progress::start(output, "releases", sources.len() as u64);
-    let (mut loaded, mut endings) = (Vec::new(), Vec::new());
+    let (mut releases, mut endings) = (Vec::new(), Vec::new());
     for source in sources {
         match begin(&head_end, source, &keys).await {
-            Ok(begun) => loaded.push(begun),
+            Ok(begun) => releases.push(begun),
             Err(ending) => endings.push(*ending),
         }
         progress.advance();
     }
     drop(progress);
-    let work = head_end.work(loaded, &keys);
+    let work = head_end.work(releases, &keys);
     endings.extend(finish(&head_end, work, output).await?);
     output.rows(&endings)?;
     verdict(&endings)
@@ -69,10 +69,14 @@ pub(super) async fn resume(arguments: &Resume, output: &Output) -> Result<(), Fa
     let desk = Desk::open(&arguments.desk, arguments.how.journal_settings()).await?;
     let head_end = head_end(&session, &desk, &arguments.how)?;
     let (work, failures) = head_end.unfinished(&keys).await?;
-    for failure in failures {
-        output.note(failure.message);
+    let mut endings = Vec::new();
+    for (handover, failure) in failures {
+        match failure.exit {
+            Exit::Unverified => endings.push(Ending::of_failure(Some(handover), &failure)),
+            _ => output.note(failure.message),
+        }
     }
-    let endings = finish(&head_end, work, output).await?;
+    endings.extend(finish(&head_end, work, output).await?);
     output.rows(&endings)?;
     verdict(&endings)
 }
@@ -83,6 +87,7 @@ fn head_end<'a>(session: &'a Session, desk: &'a Desk, how: &How) -> Result<HeadE
         client: &session.client,
         party: depositor.party,
         signer: depositor.signer,
+        anchors: &session.anchors,
         clock: &SystemClock,
         desk,
         profiles: how.rotation.profiles()?,
@@ -90,20 +95,24 @@ fn head_end<'a>(session: &'a Session, desk: &'a Desk, how: &How) -> Result<HeadE
     })
 }
 
-/// Reads, opens and claims one release. What is wrong with it is its own matter.
+/// Reads, opens, verifies and claims one release. What is wrong with it is its own matter.
 async fn begin(
     head_end: &HeadEnd<'_>,
     source: Result<Source, Failure>,
     keys: &SealingKeys,
-) -> Result<Loaded, Box<Ending>> {
+) -> Result<Verified, Box<Ending>> {
     let unread = |failure| Box::new(Ending::of_failure(None, &failure));
     let source = source.map_err(unread)?;
     let loaded = Loaded::read(&source.release, keys).map_err(unread)?;
     let handover = Some(loaded.handover());
     let unfit = |failure| Box::new(Ending::of_failure(handover, &failure));
-    let meter = loaded.meter(&source, &head_end.profiles).map_err(unfit)?;
-    match head_end.claim(&loaded, &meter).await {
-        Ok(_) => Ok(loaded),
+    let release = head_end.verified(loaded).map_err(unfit)?;
+    let meter = release
+        .loaded()
+        .meter(&source, &head_end.profiles)
+        .map_err(unfit)?;
+    match head_end.claim(&release, &meter).await {
+        Ok(_) => Ok(release),
         Err(failure) => Err(Box::new(
             Ending::of_failure(handover, &failure).about(meter.serial, meter.supply_point),
         )),

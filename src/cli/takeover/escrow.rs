@@ -196,14 +196,11 @@ fn request_key() -> String {
     EnvelopeId::random(&SystemRandom as &dyn Random).to_string()
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "`map_err` hands the error over"
-)]
 fn escrow_error(error: ClientError) -> EscrowError {
-    match error.is_retryable() {
-        true => EscrowError::Unavailable(error.to_string()),
-        false => EscrowError::Refused(error.to_string()),
+    match error {
+        ClientError::Verification(what) => EscrowError::Tampered(what),
+        error if error.is_retryable() => EscrowError::Unavailable(error.to_string()),
+        error => EscrowError::Refused(error.to_string()),
     }
 }
 

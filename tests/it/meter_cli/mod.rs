@@ -17,13 +17,17 @@ use tokio::sync::Notify;
 use world::{LOOPBACK, Suite, Wall, World, source};
 
 mod program;
+mod tampered;
 mod world;
 
 async fn claimed(world: &World, head_end: &HeadEnd<'_>, walls: &[Wall]) -> Work {
     let mut loaded = Vec::new();
     for wall in walls {
-        let release = world.load(&wall.source.release);
-        let meter = release.meter(&wall.source, &head_end.profiles).unwrap();
+        let release = head_end.verified(world.load(&wall.source.release)).unwrap();
+        let meter = release
+            .loaded()
+            .meter(&wall.source, &head_end.profiles)
+            .unwrap();
         let claim = head_end.claim(&release, &meter).await.unwrap();
         assert_eq!(claim, Claim::New);
         loaded.push(release);
@@ -176,14 +180,16 @@ async fn a_release_for_somebody_else_is_not_claimed() {
     let world = World::with_released(1).await;
     let loaded = world.load(&world.releases[0]);
     let desk = world.desk().await;
+    let handover = loaded.handover();
     let mut head_end = world.head_end(&desk);
     let source = source(&world.releases[0], LOOPBACK);
     let meter = loaded.meter(&source, &head_end.profiles).unwrap();
     head_end.party = "somebody".parse().unwrap();
-    let refused = head_end.claim(&loaded, &meter).await.unwrap_err();
+    let release = head_end.verified(loaded).unwrap();
+    let refused = head_end.claim(&release, &meter).await.unwrap_err();
     assert_eq!(refused.exit, Exit::Refused);
     assert!(desk.journal.list().await.unwrap().is_empty());
-    assert_eq!(desk.releases.read(loaded.handover()).unwrap(), None);
+    assert_eq!(desk.releases.read(handover).unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,12 +21,12 @@ fn program(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
-async fn run(world: &World, arguments: &[&str]) -> Output {
+pub(super) async fn run(world: &World, arguments: &[&str]) -> Output {
     let mut command = program(arguments, world.folder.path());
     command.output().await.unwrap()
 }
 
-fn json_of(output: &Output) -> Value {
+pub(super) fn json_of(output: &Output) -> Value {
     let talk = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"))
 }
@@ -217,6 +217,6 @@ async fn the_seeds_of_simulated_meters_are_packages_to_deposit() {
     assert_eq!(refused.status.code(), Some(4), "nothing is overwritten");
 }
 
-const CONFIG: [&str; 4] = ["--config", "config.toml", "--sealing-key", "gainer.key"];
-const DESK: [&str; 4] = ["--journal", "night.db", "--journal-key", "journal.key"];
+pub(super) const CONFIG: [&str; 4] = ["--config", "config.toml", "--sealing-key", "gainer.key"];
+pub(super) const DESK: [&str; 4] = ["--journal", "night.db", "--journal-key", "journal.key"];
 const LEASE: [&str; 4] = ["--lease", "1", "-o", "json"];

@@ -15,7 +15,7 @@ use cos_escrow::cli::meter::head_end::{HeadEnd, How};
 use cos_escrow::cli::meter::releases::{Loaded, SealingKeys, Source};
 use cos_escrow::cli::meter::simulation::{Simulated, like};
 use cos_escrow::envelope::SealingKeyPair;
-use cos_escrow::identity::{Identity, Subject};
+use cos_escrow::identity::{Anchors, Identity, Subject, pem};
 use cos_escrow::meter::profile::Profiles;
 use cos_escrow::meter::secrets::Secrets;
 use cos_escrow::types::{Clock as _, HandoverId, SupplyStartDate, SystemClock, Timestamp};
@@ -28,6 +28,7 @@ pub(super) struct World {
     /// The files of what was released, one a meter.
     pub(super) releases: Vec<PathBuf>,
     events: Vec<Event>,
+    anchors: Anchors,
 }
 
 impl World {
@@ -64,6 +65,7 @@ impl World {
         let bytes = handed.iter().map(|handed| &handed.document.bytes);
         let releases = bytes.enumerate().map(write).collect();
         Self {
+            anchors: anchors(&market),
             folder,
             market,
             releases,
@@ -126,6 +128,7 @@ impl World {
             client: &gainer.client,
             party: gainer.party.clone(),
             signer: &gainer.signer,
+            anchors: &self.anchors,
             clock: &self.market.clock,
             desk,
             profiles: Profiles::built_in(),
@@ -199,6 +202,14 @@ pub(super) fn source(release: &Path, address: SocketAddr) -> Source {
         address: Some(address),
         repoint: None,
     }
+}
+
+/// The authority that everybody in the market trusts.
+fn anchors(market: &Market) -> Anchors {
+    let read = |name: &str| std::fs::read(market.root_file().with_file_name(name)).unwrap();
+    let roots = pem::certificates(&read("root.pem")).unwrap();
+    let lists = pem::lists(&read("lists.pem")).unwrap();
+    Anchors::new(&roots, &lists, market.clock.now()).unwrap()
 }
 
 /// What opens a meter.

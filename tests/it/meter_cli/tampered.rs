@@ -1,0 +1,116 @@
+//! What was tampered with is told from what was refused, and no meter is touched because of it.
+
+use std::path::Path;
+use std::process::Output;
+
+use cos_escrow::envelope::Release;
+use cos_escrow::meter::journal::State;
+use cos_escrow::tlog::LogKey;
+use cos_escrow::types::Secret;
+use serde_json::Value;
+
+use super::program::{CONFIG, DESK, json_of, run};
+use super::world::{Wall, World};
+
+async fn take_over(world: &World, release: &str, wall: &Wall, more: &[&str]) -> Output {
+    let address = wall.meter.label.address.to_string();
+    let what = [
+        "meter",
+        "takeover",
+        "--release",
+        release,
+        "--address",
+        &address,
+    ];
+    run(
+        world,
+        &[&what, &CONFIG[..], &DESK, more, &["-o", "json"]].concat(),
+    )
+    .await
+}
+
+/// Exit code 5, `tampered`, and a meter that has the keys it had.
+fn assert_tampered(output: &Output, wall: &Wall) -> Value {
+    let endings = json_of(output);
+    assert_eq!(output.status.code(), Some(5), "{endings}");
+    assert_eq!(endings[0]["outcome"], "tampered", "{endings}");
+    assert!(wall.is_untouched());
+    endings
+}
+
+/// A copy of a release with one piece of its bytes replaced by another one.
+fn forge(world: &World, name: &str, piece: &[u8], by: &[u8]) {
+    let bytes = std::fs::read(&world.releases[0]).unwrap();
+    let at = bytes.windows(piece.len()).position(|w| w == piece).unwrap();
+    let forged = [&bytes[..at], by, &bytes[at + piece.len()..]].concat();
+    assert!(Release::decode(&forged).is_ok(), "still a release");
+    std::fs::write(world.path(name), forged).unwrap();
+}
+
+fn signature(release: &Path) -> Vec<u8> {
+    let release = Release::decode(&std::fs::read(release).unwrap()).unwrap();
+    let signature = release.items()[0].body.signature().unwrap();
+    signature.as_bytes().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_its_depositor_did_not_sign_is_used_on_no_meter() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let wall = world.meters(&[]).await.remove(0);
+    let good = signature(&world.releases[0]);
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    forge(&world, "forged.release", &good, &bad);
+
+    let output = take_over(&world, "forged.release", &wall, &[]).await;
+    let endings = assert_tampered(&output, &wall);
+    assert!(
+        endings[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("credentials")
+    );
+    // Nor is it because of a flag that is for what nobody signed.
+    let output = take_over(&world, "forged.release", &wall, &["--accept-unsigned"]).await;
+    assert_tampered(&output, &wall);
+    let desk = world.desk().await;
+    assert!(desk.journal.list().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_does_not_go_on_with_a_kept_release_that_was_changed() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let wall = world.meters(&[]).await.remove(0);
+    let desk = world.desk().await;
+    let head_end = world.head_end(&desk);
+    let work = super::claimed(&world, &head_end, std::slice::from_ref(&wall)).await;
+    super::run_until(&head_end, work, State::Inventoried).await;
+    let good = signature(&world.releases[0]);
+    forge(&world, "forged.release", &good, &vec![0x30; good.len()]);
+    let forged = std::fs::read(world.path("forged.release")).unwrap();
+    desk.releases.keep(wall.handover, &forged).unwrap();
+    desk.journal.close().await;
+
+    let resume = ["meter", "resume", "-o", "json"];
+    let output = run(&world, &[&resume, &CONFIG[..], &DESK].concat()).await;
+    assert_tampered(&output, &wall);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_that_meets_another_log_ends_as_tampered() {
+    let world = World::with_released(1).await;
+    let config = world.write_configuration();
+    let wall = world.meters(&[]).await.remove(0);
+    let ours = world.market.instance.escrow.log_key().to_string();
+    let origin = ours.split_once('+').unwrap().0;
+    let seed = Secret::new(vec![7; 32]);
+    let other = LogKey::from_seed(origin.parse().unwrap(), &seed).unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace(&ours, &other.verifier().to_string());
+    std::fs::write(&config, text).unwrap();
+
+    let output = take_over(&world, "0.release", &wall, &[]).await;
+    assert_tampered(&output, &wall);
+}
