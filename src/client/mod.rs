@@ -5,12 +5,14 @@
 
 mod calls;
 mod error;
+mod health;
 mod log_view;
 mod seal;
 mod transport;
 
 pub use calls::{Deposited, EscrowKey, KeyDocument, ReceiptDocument, ReleaseDocument};
 pub use error::ClientError;
+pub use health::{Health, health};
 pub use log_view::LogView;
 pub use seal::{Depositor, seal_package, seal_read};
 pub use transport::{Answer, Endpoint, Request};

@@ -13,7 +13,7 @@ fn leaves(command: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
     }
     let below = below
         .into_iter()
-        .filter(|command| command.get_name() != "help");
+        .filter(|command| command.get_name() != "help" && !command.is_hide_set());
     below.flat_map(|command| leaves(command, &path)).collect()
 }
 
@@ -47,9 +47,6 @@ fn help_reads_as_it_was_reviewed() {
 #[test]
 fn every_command_has_examples_that_parse() {
     for (path, command) in leaves(&built(), &[]) {
-        if !OURS.contains(&path[1].as_str()) {
-            continue;
-        }
         let name = path.join(" ");
         let after = command.get_after_help().map(ToString::to_string);
         let after = after.unwrap_or_default();
@@ -95,8 +92,8 @@ fn the_environment_stays_out_of_the_help() {
     assert!(!ended.stdout.contains(desk.path("").to_str().unwrap()));
 }
 
-/// The commands of a client of the service.
-const OURS: [&str; 10] = [
+/// The commands that others than the service's operator use.
+const OURS: [&str; 13] = [
     "handover",
     "lookup",
     "meter-statement",
@@ -107,4 +104,7 @@ const OURS: [&str; 10] = [
     "envelope",
     "meter",
     "witness",
+    "healthcheck",
+    "completions",
+    "man",
 ];
