@@ -39,13 +39,13 @@ fn ask(market: &Market, identity: &str, description: &Path) {
         .write_identity(&subject, &name, market.clock.now())
         .unwrap();
     let url = format!("https://localhost:{}", market.instance.address.port());
-    let examples = std::env::var("COS_ESCROW_TEST_EXAMPLES");
-    let examples = examples.unwrap_or_else(|_| EXAMPLES.to_owned());
+    let examples = std::env::var_os("COS_ESCROW_TEST_EXAMPLES").unwrap_or_else(|| EXAMPLES.into());
     let asked = Command::new(program())
         .current_dir(description.parent().unwrap())
         .args(["--no-color", "run"])
         .arg(description)
-        .args(["--url", &url, "--max-examples", &examples])
+        .args(["--url", &url, "--max-examples"])
+        .arg(examples)
         .arg("--request-cert")
         .arg(cert)
         .arg("--request-cert-key")
