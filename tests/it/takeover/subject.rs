@@ -174,7 +174,7 @@ pub(super) async fn assert_taken_over(
 
 /// Whether these open the meter, as soon as it does nothing hostile any more.
 async fn opens(world: &World, subject: &Subject, secrets: &Secrets, above: u32) -> bool {
-    for _ in 0..MOST_HOSTILE_ANSWERS {
+    for _ in 0..=MOST_HOSTILE_ANSWERS {
         if world
             .try_secrets(subject.address(), secrets, above)
             .await
