@@ -207,7 +207,11 @@ fn escrow_error(error: ClientError) -> EscrowError {
 /// The total import that was read off the meter, in watt-hours.
 fn total_watt_hours(reads: &[RegisterRead]) -> Option<i64> {
     let [total, ..] = Obis::ENERGY;
-    let read = reads.iter().find(|read| read.register == total)?;
+    let is_total = |read: &&RegisterRead| read.register == total;
+    let read = reads.iter().find(is_total)?;
+    if read.scaler_unit.unit != WATT_HOURS {
+        return None;
+    }
     match u32::try_from(read.scaler_unit.scaler) {
         Ok(up) => read.value.checked_mul(10_i64.checked_pow(up)?),
         Err(_) => {
@@ -260,6 +264,8 @@ fn own_read(theirs: &Read, taken: i64, at: Timestamp) -> Result<Read, EscrowErro
         .map_err(|error| EscrowError::Refused(error.to_string()))
 }
 
+/// The unit, by the numbers of the Blue Book.
+const WATT_HOURS: u8 = 30;
 /// Watt-hours.
 const TOLERANCE: i64 = 1_000;
 

@@ -158,3 +158,70 @@ fn hex<const LEAST: usize, const MOST: usize>(secret: &Secret) -> Option<SecretH
 /// Mechanisms by which other clients prove themselves.
 const PASSWORD: u8 = 1;
 const GMAC: u8 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::profile::Profiles;
+    use crate::meter::secrets::Secrets;
+    use crate::types::SystemRandom;
+
+    fn package() -> Package {
+        let key = |digit: &str| digit.repeat(32);
+        let package = serde_json::json!({
+            "format": "cos-escrow/package/1", "supply_point": "9693016118873",
+            "meter": { "serial": "1" }, "comms": {},
+            "credentials": [
+                { "dlms": { "association": "reader", "client_sap": 2, "mechanism": 1, "suite": 0,
+                            "hls_secret": "3132333435363738" } },
+                { "dlms": { "association": "management", "client_sap": 1, "mechanism": 5, "suite": 0,
+                            "kek": key("1"), "guek": key("2"), "gak": key("3"), "invocation_counter": 7 } },
+                { "dlms": { "association": "installer", "client_sap": 3, "mechanism": 5, "suite": 0,
+                            "kek": key("4"), "guek": key("5"), "gak": key("6") } } ] });
+        Package::parse(package.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn secrets_of_every_client_go_into_the_package_and_come_out_again() {
+        let mut package = package();
+        let released = key_set(&package).unwrap().unwrap();
+        assert_eq!(released.last_counter(), 7);
+        assert_eq!(released.guek().expose(), [0x22; 16]);
+        let known: Vec<_> = released.others().map(|(role, _)| role).collect();
+        let installer = [KeyRole::Guek, KeyRole::Gak, KeyRole::Kek];
+        let expected = installer.map(|key| Role::ClientKey(3, key));
+        assert_eq!(known, [&[Role::Client(2)][..], &expected].concat());
+
+        let profiles = Profiles::built_in();
+        let found = [known, vec![Role::Client(9)]].concat();
+        let next = Secrets::from(released)
+            .successor(profiles.get("dlms").unwrap(), &found, &SystemRandom)
+            .unwrap();
+        let next = next.keys().unwrap();
+        assert!(put_keys(&mut package, next));
+        // One more client was found in the meter than was handed over.
+        assert_eq!(package.credentials.len(), 4);
+        let back = key_set(&Package::parse(package.to_json().expose()).unwrap());
+        let back = back.unwrap().unwrap();
+        assert_eq!(back.kek().expose(), next.kek().expose());
+        let both = back.others().zip(next.others());
+        for ((role, kept), (made_role, made)) in both {
+            assert_eq!((role, kept.expose()), (made_role, made.expose()));
+        }
+        assert_eq!(back.others().count(), 5);
+    }
+
+    #[test]
+    fn a_package_without_keys_has_no_place_for_any() {
+        let mut package = package();
+        package.credentials.clear();
+        assert!(key_set(&package).unwrap().is_none());
+        let keys = KeySet::new(
+            Suite::Zero,
+            Secret::new(vec![1; 16]),
+            Secret::new(vec![2; 16]),
+            Secret::new(vec![3; 16]),
+        );
+        assert!(!put_keys(&mut package, &keys.unwrap()));
+    }
+}

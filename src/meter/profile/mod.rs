@@ -12,7 +12,8 @@
 //! server = 1                   # SAP of the management logical device
 //! key_transfer = "together"    # or `one_by_one`: GAK, then GUEK, for meters that take no array of two
 //! secret_change = "attribute"  # other clients' secrets: SET attribute 7, or `change_HLS_secret`: `plain` or `wrapped`
-//! get_with_list = false        # whether several attributes are read in one request; saves round trips
+//! get_with_list = false        # whether several attributes are read in one request, which saves round trips; a meter
+//!                              # that refuses is asked one by one, one that hangs up instead needs `false`
 //! [[dlms.clients]]             # other clients; only for meters that do not tell whose an association is
 //! client = 2
 //! association = "0.0.40.0.2.255"

@@ -58,6 +58,9 @@ pub(super) struct Arguments {
     /// What they speak; what a release is about speaks what its package says.
     #[arg(long, value_enum, default_value_t = Speaks::Dlms, conflicts_with = "release")]
     protocol: Speaks,
+    /// Give every DLMS meter a reader with a password and an installer with keys of its own, handed over as well.
+    #[arg(long, conflicts_with = "release")]
+    other_clients: bool,
     /// What every meter does wrong; may be given several times.
     #[arg(long, value_name = "NAME")]
     fault: Vec<String>,
@@ -190,13 +193,15 @@ async fn invented(arguments: &Arguments) -> Result<(Vec<Simulated>, Secret), Fai
             Speaks::ModeC => true,
             Speaks::Mixed => index % 2 == 1,
         };
-        let (seed, credential) = match is_mode_c {
-            false => Seed::dlms(&serial(number), system_title(number)),
-            true => Seed::mode_c(&serial(number))?,
+        let (serial, title) = (serial(number), system_title(number));
+        let (seed, credentials) = match (is_mode_c, arguments.other_clients) {
+            (true, _) => Seed::mode_c(&serial)?,
+            (false, true) => Seed::dlms_with_others(&serial, title),
+            (false, false) => Seed::dlms(&serial, title),
         };
         let (bind, faults) = (arguments.bind(index)?, arguments.faults());
         let meter = start(bind, seed, supply_point(number)?, &faults).await?;
-        let package = package(&meter.label, credential)?.to_json();
+        let package = package(&meter.label, credentials)?.to_json();
         for part in [b"{\"package\":", package.expose(), b"}\n"] {
             records.write_all(part).map_err(Failure::failed)?;
         }
@@ -251,24 +256,24 @@ fn supply_point(number: u32) -> Result<SupplyPoint, Failure> {
         .ok_or_else(|| Failure::failed("no check digit holds"))
 }
 
-fn package(label: &Label, credential: Credential) -> Result<Package, Failure> {
+fn package(label: &Label, credentials: Vec<Credential>) -> Result<Package, Failure> {
     let serial: MeterSerial = label.serial.parse().map_err(Failure::failed)?;
     let make = MAKE.parse().map_err(Failure::failed)?;
     let mut meter = Meter::of(serial, make);
-    if let Credential::Password(_) = credential {
+    if let [Credential::Password(_)] = credentials[..] {
         meter.outstation_id = Text::from_text(&label.device);
     }
     let mut package = Package::of(label.supply_point.clone(), meter);
     package.comms.address = SecretText::from_text(&label.address.ip().to_string());
     package.comms.port = NonZeroU16::new(label.address.port());
-    package.credentials.push(credential);
+    package.credentials = credentials;
     Ok(package)
 }
 
 /// As many as an address has ports.
 const MAX_METERS: i64 = 65_535;
 /// More than a record takes.
-const RECORD_BYTES: usize = 1_024;
+const RECORD_BYTES: usize = 2_048;
 
 #[cfg(test)]
 mod tests {

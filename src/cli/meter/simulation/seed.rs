@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::takeover::Opened;
 use crate::dlms::SystemTitle;
+use crate::dlms::acse::{GMAC, LLS};
 use crate::dlms::keys::{KeyRole, Suite};
 use crate::envelope::package::{
     Credential, Dlms, Level as PackageLevel, Password, SecretHex, SecretText, Text,
 };
 use crate::meter::link::DeviceId;
 use crate::meter::profile::{Profiles, Protocol};
-use crate::meter::secrets::{KeySet, Level, Secrets};
+use crate::meter::secrets::{KeySet, Level, Role, Secrets};
 use crate::meter::simulate::iec62056_21 as mode_c;
-use crate::meter::simulate::{Faults, MeterSeed, Simulator, UnknownFault};
-use crate::types::{Secret, SystemRandom};
+use crate::meter::simulate::{Faults, MeterSeed, OtherClients, Simulator, UnknownFault};
+use crate::types::{Random as _, Secret, SystemRandom};
 
 /// A simulated meter of either protocol.
 pub enum AnySimulator {
@@ -97,8 +98,9 @@ impl Seed {
         let read = opened.closing_watt_hours();
         match (device, candidates.into_iter().next()) {
             (DeviceId::SystemTitle(title), Some(Secrets::Keys(keys))) => {
-                let counter = keys.last_counter();
+                let (counter, others) = (keys.last_counter(), others_of(&keys));
                 let mut seed = MeterSeed::new(serial, title, keys);
+                seed.others = others;
                 seed.last_counter = Some(counter);
                 if let (Some(shown), Some(read)) = (seed.registers.first_mut(), read) {
                     shown.value = u32::try_from(read).map_err(Failure::failed)?;
@@ -129,14 +131,35 @@ impl Seed {
     }
 
     /// A new DLMS meter, and the keys that a losing supplier would hand over.
-    pub fn dlms(serial: &str, title: SystemTitle) -> (Self, Credential) {
+    pub fn dlms(serial: &str, title: SystemTitle) -> (Self, Vec<Credential>) {
         let keys = KeySet::random(Suite::Zero, &SystemRandom);
-        let credential = key_credential(title, &keys);
-        (Self::Dlms(MeterSeed::new(serial, title, keys)), credential)
+        let credential = key_credential(("management", MANAGER), Some(title), &keys);
+        let seed = MeterSeed::new(serial, title, keys);
+        (Self::Dlms(seed), vec![credential])
+    }
+
+    /// The same with further clients: one that reads with a password, one that installs with keys of its own.
+    pub fn dlms_with_others(serial: &str, title: SystemTitle) -> (Self, Vec<Credential>) {
+        let keys = KeySet::random(Suite::Zero, &SystemRandom);
+        let installer = KeySet::random(Suite::Zero, &SystemRandom);
+        let mut password = [0; 8];
+        SystemRandom.fill(&mut password);
+        let password = password.map(|byte| b'A' + byte % 16);
+        let credentials = vec![
+            key_credential(("management", MANAGER), Some(title), &keys),
+            password_credential(&Secret::new(password.to_vec())),
+            key_credential(("installer", INSTALLER), None, &installer),
+        ];
+        let mut seed = MeterSeed::new(serial, title, keys);
+        seed.others = Some(OtherClients {
+            password: Secret::new(password.to_vec()),
+            installer,
+        });
+        (Self::Dlms(seed), credentials)
     }
 
     /// A new mode C meter, and the passwords that a losing supplier would hand over.
-    pub fn mode_c(serial: &str) -> Result<(Self, Credential), Failure> {
+    pub fn mode_c(serial: &str) -> Result<(Self, Vec<Credential>), Failure> {
         let passwords = new_passwords()?;
         let levels = (1..).zip(&passwords).filter_map(|(level, password)| {
             Some(PackageLevel {
@@ -152,7 +175,7 @@ impl Seed {
             encryption_key: None,
         });
         let seed = mode_c::MeterSeed::new(serial, passwords);
-        Ok((Self::ModeC(seed), credential))
+        Ok((Self::ModeC(seed), vec![credential]))
     }
 
     /// What it is called by on its line.
@@ -202,23 +225,70 @@ fn new_passwords() -> Result<[Secret; 3], Failure> {
     Ok([new(), new(), new()])
 }
 
-fn key_credential(title: SystemTitle, keys: &KeySet) -> Credential {
-    let hex = |key: &Secret| SecretHex::from_secret(Secret::new(key.expose().to_vec()));
+/// The further clients of a meter whose package names both of them.
+fn others_of(keys: &KeySet) -> Option<OtherClients> {
+    let copy = |role| {
+        let mut others = keys.others();
+        let (_, secret) = others.find(|(found, _)| *found == role)?;
+        Some(Secret::new(secret.expose().to_vec()))
+    };
+    let key = |key| copy(Role::ClientKey(INSTALLER, key));
+    let (guek, gak, kek) = (key(KeyRole::Guek)?, key(KeyRole::Gak)?, key(KeyRole::Kek)?);
+    Some(OtherClients {
+        password: copy(Role::Client(READER))?,
+        installer: KeySet::new(keys.suite(), guek, gak, kek).ok()?,
+    })
+}
+
+fn key_credential(
+    (name, client): (&str, u16),
+    title: Option<SystemTitle>,
+    keys: &KeySet,
+) -> Credential {
+    let title = title.map(|title| Secret::new(title.0.to_vec()));
     Credential::Dlms(Box::new(Dlms {
-        association: Text::from_text("management").expect("a short word"),
-        client_sap: 1,
-        mechanism: 5,
-        suite: keys.suite().id(),
-        system_title: SecretHex::from_secret(Secret::new(title.0.to_vec())),
+        system_title: title.and_then(SecretHex::from_secret),
         kek: hex(keys.kek()),
         guek: hex(keys.guek()),
         gak: hex(keys.gak()),
         gbek: keys.key(KeyRole::Gbek).and_then(hex),
-        hls_secret: None,
         invocation_counter: Some(0),
-        broadcast_counter: None,
+        ..nothing(name, client, GMAC)
     }))
 }
+
+fn password_credential(password: &Secret) -> Credential {
+    Credential::Dlms(Box::new(Dlms {
+        hls_secret: hex(password),
+        ..nothing("reader", READER, LLS)
+    }))
+}
+
+fn nothing(name: &str, client_sap: u16, mechanism: u8) -> Dlms {
+    Dlms {
+        association: Text::from_text(name).expect("a short word"),
+        client_sap,
+        mechanism,
+        suite: Suite::Zero.id(),
+        system_title: None,
+        kek: None,
+        guek: None,
+        gak: None,
+        gbek: None,
+        hls_secret: None,
+        invocation_counter: None,
+        broadcast_counter: None,
+    }
+}
+
+fn hex<const LEAST: usize, const MOST: usize>(secret: &Secret) -> Option<SecretHex<LEAST, MOST>> {
+    SecretHex::from_secret(Secret::new(secret.expose().to_vec()))
+}
+
+/// The clients of simulated DLMS meters.
+const MANAGER: u16 = 1;
+const READER: u16 = 2;
+const INSTALLER: u16 = 3;
 
 /// The make of all simulated meters.
 pub(super) const MAKE: &str = "Simulated";
