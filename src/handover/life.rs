@@ -84,8 +84,10 @@ pub enum Event {
     DueTimePassed,
     /// The package was granted to the gaining supplier.
     Granted,
-    /// The gaining supplier says how it ended.
-    Confirmed,
+    /// The gaining supplier says which of its keys the meter holds now.
+    Rotated,
+    /// It says that the handover ended otherwise: not wanted, meter exchanged, not rotatable.
+    EndedUnrotated,
     /// The gaining supplier says that the credentials do not open the meter.
     CredentialsRejected,
     /// It is held back.
@@ -106,11 +108,12 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DepositReceived,
         Self::DueTimePassed,
         Self::Granted,
-        Self::Confirmed,
+        Self::Rotated,
+        Self::EndedUnrotated,
         Self::CredentialsRejected,
         Self::HoldPlaced,
         Self::HoldLifted,
@@ -132,11 +135,16 @@ pub fn next(state: State, event: Event) -> Result<State, Code> {
         (Event::DepositReceived, Held | Released) => state,
         (Event::DueTimePassed, Expected | Overdue) => Overdue,
         // Asking twice is not an error: the first answer may have been lost on the way.
-        (Event::Granted, Deposited | Held | Released | Rejected) => Released,
+        // What an earlier supplier left may be granted although the losing one still owes its package.
+        (Event::Granted, Expected | Overdue | Deposited | Held | Released | Rejected) => Released,
         (Event::Granted, Confirmed) => Confirmed,
-        (Event::Confirmed, Released | Rejected | Confirmed) => Confirmed,
+        // Nobody changes the keys of a meter that it was never given any for.
+        (Event::Rotated, Released | Rejected | Confirmed) => Confirmed,
         // A meter can be exchanged, or not be wanted, before any package came.
-        (Event::Confirmed, Expected | Overdue | Deposited | Held) => Confirmed,
+        (
+            Event::EndedUnrotated,
+            Expected | Overdue | Deposited | Held | Released | Rejected | Confirmed,
+        ) => Confirmed,
         (Event::CredentialsRejected, Released | Rejected) => Rejected,
         (Event::HoldPlaced, Deposited | Held) => Held,
         (Event::HoldLifted, Held | Deposited) => Deposited,
@@ -173,7 +181,13 @@ mod tests {
         for event in Event::ALL.into_iter().filter(|e| *e != Event::Granted) {
             assert_eq!(reachable(event, State::Released), [], "{event:?}");
         }
-        let from = [State::Deposited, State::Held, State::Rejected];
+        let from = [
+            State::Expected,
+            State::Overdue,
+            State::Deposited,
+            State::Held,
+            State::Rejected,
+        ];
         assert_eq!(reachable(Event::Granted, State::Released), from);
     }
 
@@ -205,10 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_granted_before_a_package_or_after_a_withdrawal() {
+    fn keys_are_rotated_only_once_they_were_granted() {
+        assert_eq!(
+            reachable(Event::Rotated, State::Confirmed),
+            [State::Released, State::Rejected]
+        );
+    }
+
+    #[test]
+    fn nothing_is_granted_after_a_withdrawal_or_the_end() {
         for state in [
-            State::Expected,
-            State::Overdue,
             State::Withdrawn,
             State::Annulled,
             State::Superseded,

@@ -2,7 +2,7 @@
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 
-use crate::types::{Component, PartyId, Timestamp};
+use crate::types::{Code, Component, PartyId, Timestamp};
 
 /// For what a release is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +36,17 @@ impl Standing {
             Self::Withdrawn => "withdrawn",
             Self::Annulled => "annulled",
             Self::Superseded => "superseded",
+        }
+    }
+
+    /// Why nothing is done on the ground of such a registration, with the codes of check 6.
+    pub fn refusal(self) -> Option<Code> {
+        match self {
+            Self::Secured => None,
+            Self::NotSecured => Some(Code::RegistrationNotSecured),
+            Self::Withdrawn => Some(Code::RegistrationWithdrawn),
+            Self::Annulled => Some(Code::RegistrationAnnulled),
+            Self::Superseded => Some(Code::NotRegisteredSupplier),
         }
     }
 }

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
+use super::release_facts::{registration_of, stands, window_of};
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, Escrow, Failure};
 use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::handover::{Event, Kept, State};
-use crate::store::{Handover, Needs, StoredEnvelope, SupplyPointFacts};
+use crate::store::{Grant, Handover, Needs, StoredEnvelope, SupplyPointFacts};
 use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
 
 impl Escrow {
@@ -142,7 +143,7 @@ impl Command for Confirm {
                 entry: Some(entry),
             };
         }
-        let state = match crate::handover::next(handover.state, Event::Confirmed) {
+        let state = match self.next(&handover, caller, ledger) {
             Ok(state) => state,
             Err(code) => return Verdict::Refused(Failure::refused(code)),
         };
@@ -193,6 +194,36 @@ impl Command for Confirm {
 }
 
 impl Confirm {
+    /// The state that the confirmation leads to. New keys can be in a meter only if the supplier's registration stands,
+    /// its window is open, and it was given, for this very handover, the keys that open the meter.
+    fn next(
+        &self,
+        handover: &Handover,
+        caller: &Caller,
+        ledger: &Ledger<'_>,
+    ) -> Result<State, Code> {
+        if self.confirmation.outcome != Outcome::Rotated {
+            return crate::handover::next(handover.state, Event::EndedUnrotated);
+        }
+        let point = ledger.point(&self.supply_point);
+        let registration = registration_of(point, handover).ok_or(Code::RegistrationNotSecured)?;
+        if let Some(code) = stands(&point.registrations, registration, ledger.now).refusal() {
+            return Err(code);
+        }
+        if ledger.now < window_of(Some(registration), &ledger.rules.terms).opens_at {
+            return Err(Code::BeforeWindow);
+        }
+        let granted = point.grants.iter().any(|grant| {
+            grant.handover == handover.id
+                && grant.party == caller.identity.id
+                && point.holds_credentials(grant)
+        });
+        match granted {
+            true => crate::handover::next(handover.state, Event::Rotated),
+            false => Err(Code::WrongState),
+        }
+    }
+
     /// The entry of the same confirmation, if nothing else was said since.
     fn said_before(&self, handover: &Handover) -> Option<u64> {
         let Confirmation {
@@ -252,6 +283,13 @@ impl Confirm {
 }
 
 impl SupplyPointFacts {
+    /// Whether a grant gave credentials that are not erased since.
+    pub(super) fn holds_credentials(&self, grant: &Grant) -> bool {
+        let credentials = |e: &&StoredEnvelope| e.component == Component::Credentials;
+        let mut credentials = self.envelopes.iter().filter(credentials);
+        credentials.any(|e| grant.envelopes.iter().any(|granted| granted.id == e.id))
+    }
+
     /// The generations of a component, as the rules need them.
     pub(super) fn generations(&self, component: Component) -> Vec<Kept> {
         let of = self.envelopes.iter().filter(|e| e.component == component);

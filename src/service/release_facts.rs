@@ -194,7 +194,7 @@ impl Assessed {
 }
 
 /// When a package may be released; never, as long as nobody has said when supply starts.
-fn window_of(registration: Option<&Registration>, terms: &Terms) -> Window {
+pub(super) fn window_of(registration: Option<&Registration>, terms: &Terms) -> Window {
     registration.and_then(|r| r.supply_start_date).map_or(
         Window {
             opens_at: Timestamp::from_millis(u64::MAX),
@@ -272,7 +272,12 @@ fn rightly_deposited(
     }
 }
 
-fn stands(all: &[Registration], registration: &Registration, now: Timestamp) -> Standing {
+/// How a registration stands, in the words of the policies.
+pub(super) fn stands(
+    all: &[Registration],
+    registration: &Registration,
+    now: Timestamp,
+) -> Standing {
     use crate::handover::Standing as Stands;
     match standing(all, registration, now) {
         Stands::Secured => Standing::Secured,

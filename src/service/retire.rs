@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure};
-use crate::handover::{Event, GenerationStatus, State};
+use crate::handover::{Event, GenerationStatus};
 use crate::store::{Handover, Needs, Page, StoredEnvelope};
 use crate::types::{HandoverId, SupplyPoint};
 
@@ -67,15 +67,12 @@ impl Command for Close {
             return nothing;
         };
         let (handover, envelopes) = (handover.clone(), point.envelopes.clone());
-        // What another confirmation retired at this supply point has a grace of its own.
-        let mut confirmed = point
+        // What another confirmation retired at this supply point has a grace of its own, whatever has become of that
+        // handover since.
+        let over = point
             .handovers
             .iter()
-            .filter(|h| h.state == State::Confirmed);
-        let over = confirmed.all(|h| {
-            h.erased_after
-                .is_some_and(|erased_after| erased_after <= ledger.now)
-        });
+            .all(|h| h.erased_after.is_none_or(|erased| erased <= ledger.now));
         let Ok(state) = crate::handover::next(handover.state, Event::GraceOver) else {
             return nothing;
         };

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cos_escrow::cli::demo::market::Supplier;
-use cos_escrow::client::seal_package;
 use cos_escrow::envelope::statement::{Confirmation, Outcome};
 use cos_escrow::envelope::{Recipient, Release, SignedDocument};
 use cos_escrow::types::HandoverId;
@@ -204,6 +203,78 @@ async fn what_a_later_confirmation_retired_keeps_its_own_grace() {
 }
 
 #[tokio::test]
+async fn what_an_annulled_handover_retired_keeps_its_grace_too() {
+    let mut world = World::releasable().await;
+    confirmed_rotation(&mut world, "GAIN", switched(), 2).await;
+    let second = ("R2", "2025-07-04");
+    world.switch_to("THRD", second, json!({})).await;
+    world.wait_until("2025-07-04T11:00:00Z").await;
+    confirmed_rotation(&mut world, "THRD", handover_of("R2"), 3).await;
+    world.market.clock.advance(HOUR);
+    let annulled = ("RegistrationCancelledNotification", "Annulled");
+    let annulled = world.event(POINT, "R2", annulled, json!({}));
+    world.market.register(false, &[annulled]).await.unwrap();
+    assert_eq!(
+        world.shown("THRD", handover_of("R2")).await["state"],
+        "annulled"
+    );
+    // The grace of the first confirmation is over: the keys that the second retired are what its own supplier needs.
+    world.market.clock.advance(4 * HOUR);
+    let escrow = &world.market.instance.escrow;
+    escrow.close_confirmed().await.unwrap();
+    assert_eq!(world.entries("handover.closed").await.len(), 0);
+    world.wait_until("2025-07-07T16:00:00Z").await;
+    let escrow = &world.market.instance.escrow;
+    escrow.close_confirmed().await.unwrap();
+    assert_eq!(world.entries("handover.closed").await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_was_granted_keys_once_confirms_nothing_for_a_switch_that_gave_it_none() {
+    let mut world = World::releasable().await;
+    assert_eq!(world.release("GAIN", switched(), "r1").await.status, 200);
+    let back = json!({ "erroneousSwitchResolutionInd": true });
+    world.switch_to("LOSE", ("R2", "2025-07-08"), back).await;
+    world.wait_until("2025-07-08T12:00:00Z").await;
+    confirmed_rotation(&mut world, "LOSE", handover_of("R2"), 2).await;
+
+    // Once more to GAIN, which has only asked so far, and holds a grant of its first time.
+    let again = handover_of("R3");
+    let asked = json!({ "supplierMpid": "GAIN", "supplyStartDate": "2025-07-20" });
+    for (event, refusal, at) in [
+        (
+            ("RegistrationPendingNotification", "Pending"),
+            (403, "registration_not_secured"),
+            "2025-07-09T12:00:00Z",
+        ),
+        (
+            ("RegistrationSecuredActiveNotification", "SecuredActive"),
+            (403, "before_window"),
+            "2025-07-10T12:00:00Z",
+        ),
+    ] {
+        world.wait_until(at).await;
+        let event = world.event(POINT, "R3", event, asked.clone());
+        world.market.register(false, &[event]).await.unwrap();
+        let deposited = write_ahead(&world, "GAIN", again).await;
+        let generation = deposited["generation"].as_u64().unwrap();
+        let reply = rotated(&world, "GAIN", again, u32::try_from(generation).unwrap()).await;
+        assert_eq!(reply.refusal(), (refusal.0, refusal.1.to_owned()));
+    }
+    world.wait_until("2025-07-20T12:00:00Z").await;
+    let deposited = write_ahead(&world, "GAIN", again).await;
+    assert_eq!(deposited["generation"], 5);
+    let reply = rotated(&world, "GAIN", again, 5).await;
+    assert_eq!(reply.refusal(), (409, "wrong_state".to_owned()));
+    // Nothing was retired: what LOSE has in the meter is there for the rightful taker, who may confirm then.
+    let released = world.release("GAIN", again, "r2").await;
+    assert_eq!(released.status, 200, "{released:?}");
+    assert!(generations(world.gainer(), &released).contains(&2));
+    let reply = rotated(&world, "GAIN", again, 5).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[tokio::test]
 async fn once_a_handover_is_closed_its_loser_deposits_no_more() {
     let mut world = World::releasable().await;
     confirmed_rotation(&mut world, "GAIN", switched(), 2).await;
@@ -282,12 +353,24 @@ async fn an_mpid_never_belongs_to_two_parties() {
 /// Releases, writes new keys ahead and confirms that they are in the meter.
 async fn confirmed_rotation(world: &mut World, who: &str, handover: HandoverId, generation: u32) {
     assert_eq!(world.release(who, handover, "r").await.status, 200);
+    let ahead = write_ahead(world, who, handover).await;
+    assert_eq!(ahead["generation"], generation);
+    let confirmed = rotated(world, who, handover, generation).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+}
+
+/// Deposits new keys for a handover; what the service made of them.
+async fn write_ahead(world: &World, who: &str, handover: HandoverId) -> Value {
+    let envelope = world.sealed(world.supplier(who), &package()).await;
+    let ahead = world.deposit(who, Some(handover), &[&envelope]).await;
+    assert_eq!(ahead.status, 201, "{ahead:?}");
+    ahead.json()["envelopes"][0].clone()
+}
+
+/// Confirms under a new key that a generation is in the meter.
+async fn rotated(world: &World, who: &str, handover: HandoverId, generation: u32) -> Reply {
     let supplier = world.supplier(who);
     let depositor = supplier.depositor(world.now());
-    let recipients = [(Recipient::Escrow, world.escrow_key().await)];
-    let envelope = seal_package(&package(), None, &recipients, &depositor).unwrap();
-    let ahead = world.deposit(who, Some(handover), &[&envelope]).await;
-    assert_eq!(ahead.json()["envelopes"][0]["generation"], generation);
     let confirmation = Confirmation {
         handover,
         party: Recipient::Party(supplier.party.clone()),
@@ -298,8 +381,8 @@ async fn confirmed_rotation(world: &mut World, who: &str, handover: HandoverId, 
     let document = SignedDocument::sign(&confirmation, |m| depositor.sign(m)).unwrap();
     let path = format!("/v1/handovers/{handover}/confirm");
     let door = world.door_of(who).await;
-    let confirmed = door.post_as("c", &path, document.to_json()).await;
-    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    let key = format!("rotated-{generation}-{}", world.now());
+    door.post_as(&key, &path, document.to_json()).await
 }
 
 /// The generations of credentials in a release, in their order, each of which the taker can open.
