@@ -274,8 +274,12 @@ impl Hand {
             .grants
             .push(grant.clone());
         ledger.changes.grants.push(grant.clone());
-        if let Some(id) = self.ask.handover {
-            advance(&self.ask.supply_point, id, ledger);
+        // The read alone opens no meter: it is no step of the handover.
+        if ledger
+            .point(&self.ask.supply_point)
+            .holds_credentials(grant)
+        {
+            advance(&self.ask.supply_point, grant.handover, ledger);
         }
     }
 }

@@ -29,6 +29,23 @@ async fn accepting_the_read_releases_what_a_dispute_held() {
 }
 
 #[tokio::test]
+async fn fetching_the_disputed_read_frees_no_credentials() {
+    let world = with_read().await;
+    let fetch = json!({ "meter_serial": super::world::SERIAL, "component": "read" }).to_string();
+    let path = format!("/v1/handovers/{}/release", switched());
+    let door = world.door_of("GAIN").await;
+    let first = door.post_as("r1", &path, fetch.clone()).await;
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(world.shown("GAIN", switched()).await["state"], "deposited");
+    assert_eq!(dispute(&world, "d1", "10230.5").await.status, 200);
+    let again = door.post_as("r2", &path, fetch).await;
+    assert_eq!(again.status, 200, "{again:?}");
+    assert_eq!(world.shown("GAIN", switched()).await["state"], "held");
+    let held = world.release("GAIN", switched(), "r3").await;
+    assert_eq!(held.refusal(), (403, "read_mismatch".to_owned()));
+}
+
+#[tokio::test]
 async fn a_dispute_after_the_release_blocks_no_further_delivery() {
     let world = with_read().await;
     let first = world.release("GAIN", switched(), "r1").await;
