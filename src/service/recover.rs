@@ -84,7 +84,7 @@ pub async fn recover(
 /// Takes the database as it stands for what was promised, where the anchor was lost; an entry says so.
 ///
 /// Nothing shows that the database is not an old one: whoever does this has to compare its root with what auditors have
-/// seen. The service must be stopped. Returns the head that was adopted.
+/// seen. Nothing is released before the feed of registrations has spoken again. The service must be stopped. Returns the head that was adopted.
 pub async fn adopt(foundation: Foundation) -> Result<TreeHead, RecoverError> {
     let head = foundation.store.head().await.map_err(Failure::from)?;
     let (mut anchor, promise) = open_anchor(&foundation, &head).await?;
@@ -92,7 +92,10 @@ pub async fn adopt(foundation: Foundation) -> Result<TreeHead, RecoverError> {
         return Err(RecoverError::Promised { size: promise.size });
     }
     let below = Below {
-        head: head.clone(),
+        head: Head {
+            feed_at: UNHEARD,
+            ..head.clone()
+        },
         entries: Vec::new(),
         nodes: Vec::new(),
     };
@@ -330,13 +333,15 @@ impl Missing {
             root: self.frontier.root().0,
             frontier: self.frontier.to_bytes(),
             last_at: before.last_at.max(last_at),
-            // Registrations that were lost could release to the wrong supplier: nothing is released before the feed
-            // has spoken again.
-            feed_at: Timestamp::default(),
+            feed_at: UNHEARD,
             directory_epoch: before.directory_epoch,
         }
     }
 }
+
+/// When the feed of registrations has spoken last, for a database that may be an old one: registrations that it lacks
+/// could release to the wrong supplier, so nothing is released before the feed has spoken again.
+const UNHEARD: Timestamp = Timestamp::from_seconds(0);
 
 /// What somebody has to do so that what an entry speaks of is true again.
 fn again(kind: &str) -> &'static str {
