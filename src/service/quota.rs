@@ -5,11 +5,14 @@
 //! that answers do not add up to a list of who has what.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::{Escrow, Failure};
 use crate::identity::{Identity, Kind};
-use crate::types::{Code, PartyId, Random, Timestamp};
+use crate::types::{Clock, Code, PartyId, Random, Timestamp};
 
 impl Escrow {
     /// Counts a refusal that has no entry of its own (`Failure::unrecorded`), to be summarised.
@@ -25,28 +28,58 @@ impl Escrow {
         party: &PartyId,
         work: impl Future<Output = Result<T, Failure>> + Send,
     ) -> Result<T, Failure> {
-        let now = self.shared.clock.now();
         let limit = self.shared.rules.load().terms.refusals_per_minute;
         let quota = &self.shared.quota;
-        if quota.exhausted(party.as_str(), limit, now) {
+        let Some(mut attempt) = quota.attempt(party, limit, &*self.shared.clock).await else {
             return Err(Failure::refused(Code::RateLimited));
-        }
+        };
         let done = work.await;
-        if let Err(failure) = &done {
-            quota.charge(party, failure, now);
-        }
+        attempt.is_charged = done.as_ref().is_err_and(is_charged);
         done
     }
 }
 
 /// Refusals of this minute, and counts that wait to be written.
 #[derive(Debug, Default)]
-pub(super) struct Quota(Mutex<Counts>);
+pub(super) struct Quota {
+    counts: Mutex<Counts>,
+    /// Told whenever an attempt has ended.
+    ended: Notify,
+}
+
+/// Something that a party asks and may be refused. It holds one refusal of the quota until it is dropped; one that is
+/// given up before it is answered stays charged, since what it has begun may still be refused.
+struct Attempt<'a> {
+    quota: &'a Quota,
+    party: &'a PartyId,
+    clock: &'a dyn Clock,
+    is_charged: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let party = self.party.as_str();
+        // The minute in which it ended: the refusal may be long after the question.
+        self.quota.end(party, self.is_charged, self.clock.now());
+    }
+}
+
+/// Whether a party may ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Leave {
+    Granted,
+    /// Not before something else that it asks has been answered: all of it could be refused.
+    Later,
+    /// It was refused too often this minute.
+    Exhausted,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
     minute: u64,
     spent: BTreeMap<String, u32>,
+    /// Attempts under way, whatever the minute.
+    running: BTreeMap<String, u32>,
     looked_up: BTreeMap<String, u32>,
     unwritten: BTreeMap<(u64, String, Code), u64>,
     unanswered: Option<Finished>,
@@ -69,25 +102,60 @@ pub(super) struct Summary {
 }
 
 impl Quota {
-    /// Whether the party has caused more refusals this minute than it may.
-    pub(super) fn exhausted(&self, party: &str, limit: u32, now: Timestamp) -> bool {
-        let mut counts = self.counts(now);
-        counts.spent.entry(party.to_owned()).or_default();
-        counts.spent.get(party).is_some_and(|spent| *spent >= limit)
-    }
-
-    /// Counts a refusal that is an entry of its own.
-    pub(super) fn spend(&self, party: &str, now: Timestamp) {
-        *self.counts(now).spent.entry(party.to_owned()).or_default() += 1;
-    }
-
-    /// Counts a failure that is the party's doing, and not the service's.
-    pub(super) fn charge(&self, party: &PartyId, failure: &Failure, now: Timestamp) {
-        match failure.blames() {
-            // Who waits for the next minute is not refused anything that it could find out by asking.
-            None | Some(Code::RateLimited) => {}
-            Some(_) => self.spend(party.as_str(), now),
+    /// Waits until the party may ask; nothing if it was refused too often this minute.
+    async fn attempt<'a>(
+        &'a self,
+        party: &'a PartyId,
+        limit: u32,
+        clock: &'a dyn Clock,
+    ) -> Option<Attempt<'a>> {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // ORDER: before the look, so that no end between the two is missed.
+            ended.as_mut().enable();
+            match self.begin(party.as_str(), limit, clock.now()) {
+                Leave::Granted => break,
+                Leave::Later => ended.await,
+                Leave::Exhausted => return None,
+            }
         }
+        Some(Attempt {
+            quota: self,
+            party,
+            clock,
+            is_charged: true,
+        })
+    }
+
+    /// Takes one refusal of the quota for an attempt, if one is left.
+    fn begin(&self, party: &str, limit: u32, now: Timestamp) -> Leave {
+        let mut counts = self.counts(now);
+        let of = |counts: &BTreeMap<String, u32>| counts.get(party).copied().unwrap_or_default();
+        let (spent, running) = (of(&counts.spent), of(&counts.running));
+        if spent >= limit {
+            return Leave::Exhausted;
+        }
+        if spent.saturating_add(running) >= limit {
+            return Leave::Later;
+        }
+        counts.running.insert(party.to_owned(), running + 1);
+        Leave::Granted
+    }
+
+    /// Gives back what an attempt took, or charges it.
+    fn end(&self, party: &str, is_charged: bool, now: Timestamp) {
+        let mut counts = self.counts(now);
+        match counts.running.get_mut(party) {
+            Some(running) if *running > 1 => *running -= 1,
+            _ => {
+                counts.running.remove(party);
+            }
+        }
+        if is_charged {
+            *counts.spent.entry(party.to_owned()).or_default() += 1;
+        }
+        drop(counts);
+        self.ended.notify_waiters();
     }
 
     /// Takes one of the party's look-ups of this minute; none is left if it answers `false`.
@@ -128,9 +196,10 @@ impl Quota {
     }
 
     fn counts(&self, now: Timestamp) -> MutexGuard<'_, Counts> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let minute = now.as_seconds() / 60;
-        if counts.minute != minute {
+        // Only forwards: whoever read the clock earlier and comes later must not give everybody a fresh quota.
+        if counts.minute < minute {
             counts.minute = minute;
             counts.spent.clear();
             counts.looked_up.clear();
@@ -159,6 +228,15 @@ impl Counts {
     }
 }
 
+/// Whether a failure is the party's doing, and not the service's.
+fn is_charged(failure: &Failure) -> bool {
+    match failure.blames() {
+        // Who waits for the next minute is not refused anything that it could find out by asking.
+        None | Some(Code::RateLimited) => false,
+        Some(_) => true,
+    }
+}
+
 /// The name under which refusals are counted.
 fn name(identity: &Identity) -> String {
     match identity.kind {
@@ -169,8 +247,10 @@ fn name(identity: &Identity) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
-    use crate::types::SystemRandom;
+    use crate::types::{ManualClock, SystemRandom};
 
     const NOW: Timestamp = Timestamp::from_seconds(600);
     const NEXT: Timestamp = Timestamp::from_seconds(660);
@@ -179,11 +259,42 @@ mod tests {
     #[test]
     fn the_quota_is_per_party_and_minute() {
         let quota = Quota::default();
-        quota.spend("a", NOW);
-        quota.spend("a", NOW);
-        assert!(quota.exhausted("a", 2, NOW));
-        assert!(!quota.exhausted("b", 2, NOW));
-        assert!(!quota.exhausted("a", 2, NEXT));
+        for _ in 0..2 {
+            assert_eq!(quota.begin("a", 2, NOW), Leave::Granted);
+            quota.end("a", true, NOW);
+        }
+        assert_eq!(quota.begin("a", 2, NOW), Leave::Exhausted);
+        assert_eq!(quota.begin("b", 2, NOW), Leave::Granted);
+        assert_eq!(quota.begin("a", 2, NEXT), Leave::Granted);
+    }
+
+    #[test]
+    fn a_late_reading_of_the_clock_renews_no_quota() {
+        let quota = Quota::default();
+        assert_eq!(quota.begin("a", 1, NEXT), Leave::Granted);
+        quota.end("a", true, NEXT);
+        assert_eq!(quota.begin("b", 1, NOW), Leave::Granted);
+        quota.end("b", true, NOW);
+        for party in ["a", "b"] {
+            assert_eq!(quota.begin(party, 1, NEXT), Leave::Exhausted);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_under_way_than_may_be_refused() {
+        let (quota, clock) = (Quota::default(), ManualClock::at(NOW));
+        let party: PartyId = "a".parse().unwrap();
+        let attempt = || quota.attempt(&party, 2, &clock);
+        let (mut first, second) = (attempt().await.unwrap(), attempt().await.unwrap());
+        let mut third = pin!(attempt());
+        let early = third.as_mut().now_or_never();
+        assert!(early.is_none(), "both could still be refused");
+        first.is_charged = false;
+        drop(first);
+        let third = third.now_or_never().expect("one was given back").unwrap();
+        // Both are given up without an answer.
+        drop((second, third));
+        assert!(attempt().await.is_none());
     }
 
     #[test]
