@@ -1,6 +1,7 @@
 //! Keys that wrap keys are replaced: what lives is wrapped anew, then the old key is destroyed, and with it every copy
 //! of erased keys in old backups.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,6 +17,8 @@ use crate::store::{Needs, StoredEnvelope};
 pub struct Rolled {
     /// How many keys were wrapped anew.
     pub rewrapped: usize,
+    /// How many keys cannot be, since they or their rows are damaged.
+    pub damaged: u32,
     /// How many epochs were destroyed.
     pub destroyed: usize,
 }
@@ -34,24 +37,11 @@ impl Escrow {
             self.submit(Caller::service(), None, command).await?;
         }
         let mut rolled = Rolled::default();
-        loop {
-            let current = custody.current_epoch().number;
-            let store = &self.shared.store;
-            let old = store.wrapped_before(current, AT_ONCE).await?;
-            if old.is_empty() {
-                break;
-            }
-            rolled.rewrapped += old.len();
-            let rewrapped = old
-                .into_iter()
-                .map(|(envelope, wrapped)| self.shared.rewrap(envelope, &wrapped))
-                .collect::<Result<Vec<_>, _>>()?;
-            self.submit(Caller::service(), None, Rewrap { rewrapped })
-                .await?;
-        }
+        let in_use = self.rewrap_all(&mut rolled).await?;
+        metrics::gauge!("cos_escrow_damaged_keys").set(f64::from(rolled.damaged));
         // ORDER: nothing is wrapped under them any more, and that is durable.
         for epoch in custody.older_epochs() {
-            if now.since(epoch.created_at) >= KEPT {
+            if now.since(epoch.created_at) >= KEPT && !in_use.contains(&epoch.number) {
                 let command = Note {
                     kind: "epoch.destroyed",
                     epoch: epoch.number,
@@ -62,6 +52,62 @@ impl Escrow {
             }
         }
         Ok(rolled)
+    }
+
+    /// Wraps everything under the current epoch. What is damaged stays as it is, for people to look at, and holds up
+    /// nothing else. Returns the old epochs under which something is left.
+    async fn rewrap_all(&self, rolled: &mut Rolled) -> Result<BTreeSet<u32>, Failure> {
+        let current = self.shared.custody.current_epoch().number;
+        let mut in_use = BTreeSet::new();
+        let mut leave = |(epoch, row): (u32, i64), rolled: &mut Rolled, error: Failure| {
+            tracing::error!(epoch, row, %error, "a key was not wrapped anew");
+            rolled.damaged += 1;
+            in_use.insert(epoch);
+        };
+        let mut after = (0, 0);
+        loop {
+            let store = &self.shared.store;
+            let old = store.wrapped_before(current, after, AT_ONCE).await?;
+            let Some(last) = old.last() else {
+                return Ok(in_use);
+            };
+            after = last.place;
+            let mut rewrapped = Vec::new();
+            for old in old {
+                let envelope = old.envelope.map_err(Failure::from);
+                match envelope.and_then(|envelope| self.shared.rewrap(envelope, &old.wrapped)) {
+                    Ok(new) => rewrapped.push((old.place, new)),
+                    Err(error) => leave(old.place, rolled, error),
+                }
+            }
+            let together = rewrapped.iter().map(|(_, new)| new.clone()).collect();
+            match self.store_rewrapped(together).await {
+                Ok(()) => rolled.rewrapped += rewrapped.len(),
+                // Something else at one of the supply points no longer reads: one at a time, the others go through.
+                Err(Failure::Broken(_)) => {
+                    for (place, new) in rewrapped {
+                        match self.store_rewrapped(vec![new]).await {
+                            Ok(()) => rolled.rewrapped += 1,
+                            Err(error @ Failure::Broken(_)) => leave(place, rolled, error),
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn store_rewrapped(
+        &self,
+        rewrapped: Vec<(StoredEnvelope, Vec<u8>)>,
+    ) -> Result<(), Failure> {
+        if rewrapped.is_empty() {
+            return Ok(());
+        }
+        self.submit(Caller::service(), None, Rewrap { rewrapped })
+            .await
+            .map(drop)
     }
 }
 

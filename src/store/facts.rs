@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Directory;
+use super::{Directory, StoreError};
 use crate::handover::{GenerationStatus, Registration, RegistrationVersion, State};
 use crate::types::{
     Component, Digest, EnvelopeId, GrantId, HandoverId, KeyId, MeterSerial, Mpid, PartyId,
@@ -205,6 +205,17 @@ pub enum Attribution {
     Signed,
     /// Only by the TLS connection it came through.
     MtlsOnly,
+}
+
+/// An envelope whose key is wrapped under an old epoch.
+#[derive(Debug)]
+pub struct Wrapped {
+    /// The epoch, and where the row is.
+    pub place: (u32, i64),
+    /// The key.
+    pub wrapped: Vec<u8>,
+    /// The envelope; an error if its row no longer reads.
+    pub envelope: Result<StoredEnvelope, StoreError>,
 }
 
 /// An envelope without its body.

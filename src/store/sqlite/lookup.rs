@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    Handover, HandoverFilter, Page, Sealed, Side, StanzaAddress, StoreError, StoredEnvelope,
+    Handover, HandoverFilter, Page, Sealed, Side, StanzaAddress, StoreError, Wrapped,
 };
 use super::Store;
 use super::load::{body, parsed, time};
@@ -117,22 +117,32 @@ impl Store {
         .collect()
     }
 
-    /// Envelopes whose key is wrapped under an epoch before `epoch`, with that key.
+    /// Envelopes whose key is wrapped under an epoch before `epoch`, in the order of their places, behind `after`.
     pub async fn wrapped_before(
         &self,
         epoch: u32,
+        after: (u32, i64),
         limit: u32,
-    ) -> Result<Vec<(StoredEnvelope, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Wrapped>, StoreError> {
         sqlx::query(
-            "SELECT facts, wrapped_dek FROM envelope \
-             WHERE epoch < $1 AND wrapped_dek IS NOT NULL LIMIT $2",
+            "SELECT facts, wrapped_dek, epoch, rowid FROM envelope \
+             WHERE epoch < $1 AND wrapped_dek IS NOT NULL AND (epoch, rowid) > ($2, $3) \
+             ORDER BY epoch, rowid LIMIT $4",
         )
         .bind(i64::from(epoch))
+        .bind(i64::from(after.0))
+        .bind(after.1)
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await?
         .iter()
-        .map(|row| Ok((body("envelope", row)?, row.try_get(1)?)))
+        .map(|row| {
+            Ok(Wrapped {
+                place: (row.try_get(2)?, row.try_get(3)?),
+                wrapped: row.try_get(1)?,
+                envelope: body("envelope", row),
+            })
+        })
         .collect()
     }
 
