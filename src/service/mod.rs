@@ -124,6 +124,8 @@ struct Shared {
     fence: Fence,
     quota: Quota,
     log_key: LogKey,
+    /// The newest head that may be signed.
+    anchored: watch::Receiver<TreeHead>,
     witnessing: Option<Witnessing>,
     cosigned: watch::Sender<Cosigned>,
 }
@@ -137,9 +139,10 @@ impl Escrow {
         let log_key = LogKey::from_pkcs8(foundation.origin, foundation.custody.log_key())
             .map_err(|error| Failure::Broken(error.to_string()))?;
         let head = foundation.store.head().await?;
-        let (anchor, promise) = Anchor::open(&foundation.anchor, head.tree())
+        let (mut anchor, promise) = Anchor::open(&foundation.anchor, head.tree())
             .await
             .map_err(|error| Failure::Unavailable(error.to_string()))?;
+        let (heads, anchored) = watch::channel(head.tree());
         let shared = Arc::new(Shared {
             store: foundation.store,
             custody: foundation.custody,
@@ -149,14 +152,18 @@ impl Escrow {
             fence: Fence::default(),
             quota: Quota::default(),
             log_key,
+            anchored: anchored.clone(),
             witnessing: foundation.witnessing,
             cosigned: watch::Sender::default(),
         });
         shared.check_history(promise).await?;
         shared.consult_witnesses().await?;
-        let (heads, new_heads) = watch::channel(head.tree());
+        if shared.fence.reason().is_none() && promise != Some(head.tree()) {
+            // ORDER: before anything is signed. A batch may have been committed and cut off before its anchor.
+            anchor.advance(head.tree()).await?;
+        }
         let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
-        Rounds::start(&shared, new_heads);
+        Rounds::start(&shared, anchored);
         let escrow = Self { shared, sequencer };
         escrow.begin_log().await?;
         Ok(escrow)
@@ -286,10 +293,10 @@ impl Shared {
             .map_err(|error| Failure::Broken(error.to_string()))
     }
 
-    /// A signed checkpoint of the log as committed.
-    async fn checkpoint(&self) -> Result<Note, Failure> {
-        let head = self.store.head().await?;
-        Ok(self.checkpoint_of(head.tree()))
+    /// A signed checkpoint of the newest head that is anchored: what is only committed could be lost unnoticed.
+    fn checkpoint(&self) -> Note {
+        let head = *self.anchored.borrow();
+        self.checkpoint_of(head)
     }
 
     /// The size that one of our own checkpoints speaks of.

@@ -255,8 +255,13 @@ impl Worker {
         // between anchor and answer does the same. Signing before the anchor could show a head that a restored
         // database contradicts without anybody noticing.
         if !growth.entries.is_empty() {
-            let anchored = self.anchor.advance(growth.head).await;
-            anchored.map_err(Unsettled::ByAll)?;
+            if let Err(failure) = self.anchor.advance(growth.head).await {
+                // What is committed is neither answered nor signed; the next start anchors it, or does not start.
+                self.shared
+                    .fence
+                    .raise(format!("the anchor cannot be written: {failure}"));
+                return Err(Unsettled::ByAll(failure));
+            }
             self.heads.send_replace(growth.head);
         }
         let note = Checkpoint::sign(growth.head, &self.shared.log_key);

@@ -8,6 +8,7 @@ use super::anchor::Anchor;
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Settled, Submission, Verdict, Worker};
 use super::*;
+use crate::envelope::Dek;
 use crate::handover::{GenerationStatus, State};
 use crate::identity::Identity;
 use crate::identity::{Anchors, Authority};
@@ -79,6 +80,20 @@ impl Command for Confirmed {
                 ledger.put_envelope(retired(&point, generation), None, vec![0]);
             }
             ledger.put_handover(confirmed(&point, ledger.now));
+        }
+        Note.decide(caller, ledger)
+    }
+}
+
+/// Puts envelopes with their wrapped keys.
+struct Kept(Vec<(StoredEnvelope, Vec<u8>)>);
+
+impl Command for Kept {
+    fn needs(&self, _: &mut Needs) {}
+
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        for (envelope, wrapped) in &self.0 {
+            ledger.put_envelope(envelope.clone(), Some(wrapped.clone()), vec![0]);
         }
         Note.decide(caller, ledger)
     }
@@ -166,9 +181,12 @@ impl World {
         let keys = folder.path().join("keys");
         let custody = Custody::open_or_create(&keys, now, &SystemRandom).unwrap();
         let origin = "test.example/log".parse().unwrap();
+        let store = Store::open(&options).await.unwrap();
+        let head = store.head().await.unwrap().tree();
+        let (heads, anchored) = watch::channel(head);
         let shared = Shared {
             log_key: LogKey::from_pkcs8(origin, custody.log_key()).unwrap(),
-            store: Store::open(&options).await.unwrap(),
+            store,
             custody,
             rules: ArcSwap::from_pointee(Rules {
                 policy: Engine::with_operator(&[]).unwrap(),
@@ -180,21 +198,27 @@ impl World {
             random: Arc::new(SystemRandom),
             fence: Fence::default(),
             quota: Quota::default(),
+            anchored,
             witnessing: None,
             cosigned: watch::Sender::default(),
         };
-        let head = shared.store.head().await.unwrap().tree();
         let path = folder.path().join("anchor");
         let (anchor, _) = Anchor::open(&path, head).await.unwrap();
         Self {
             worker: Worker {
                 shared: Arc::new(shared),
                 anchor,
-                heads: watch::channel(head).0,
+                heads,
             },
             clock,
             folder,
         }
+    }
+
+    /// From now on, what is written to the anchor fails, after the commit.
+    async fn spoil_anchor(&mut self) {
+        let anchor = self.folder.path().join("anchor");
+        self.worker.anchor = Anchor::read_only(&anchor).await;
     }
 
     /// What becomes of each of a batch: the answer, or the failure as text.
@@ -303,11 +327,74 @@ async fn what_does_not_fit_into_one_entry_is_erased_in_the_next_round() {
 }
 
 #[tokio::test]
+async fn nothing_is_signed_that_is_not_anchored_and_the_service_is_fenced() {
+    let mut world = World::open().await;
+    world.settle(vec![Box::new(Note)]).await[0]
+        .as_ref()
+        .unwrap();
+    world.spoil_anchor().await;
+    let (escrow, _, _folder) = world.into_escrow();
+    let signed = escrow.checkpoint();
+    let shared = &escrow.shared;
+    assert_eq!(shared.size_of(&signed.parse().unwrap()).unwrap(), 1);
+
+    let failed = escrow.submit(Caller::service(), None, Note).await;
+    assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
+    let size = async || shared.store.head().await.unwrap().size;
+    assert_eq!(size().await, 2, "committed");
+    assert_eq!(escrow.checkpoint(), signed);
+    assert_eq!(escrow.cosigned_checkpoint(), signed);
+    let reason = escrow.fenced().unwrap();
+    assert!(reason.starts_with("the anchor cannot be written"));
+    let refused = escrow.submit(Caller::service(), None, Note).await;
+    let fenced = Failure::refused(Code::Fenced).to_string();
+    assert_eq!(refused.unwrap_err().to_string(), fenced);
+    assert_eq!(size().await, 2, "nothing more is committed");
+}
+
+#[tokio::test]
+async fn a_damaged_key_keeps_its_epoch_and_holds_up_no_other() {
+    let mut world = World::open().await;
+    world.add_party().await;
+    let epoch = world.worker.shared.custody.current_epoch();
+    let kept = [0, 1, 2, 3, 3].into_iter().zip(1..);
+    let kept = kept.map(|(point, generation)| {
+        let envelope = retired(&supply_point(point), generation);
+        let dek = Dek::random(&SystemRandom);
+        let context = envelope.wrap_context("1");
+        let wrapped = match point {
+            1 => vec![0],
+            _ => epoch.kek.wrap_dek(&context, &dek, &SystemRandom),
+        };
+        (envelope, wrapped)
+    });
+    let put: Box<dyn Command> = Box::new(Kept(kept.collect()));
+    world.settle(vec![put]).await[0].as_ref().unwrap();
+    // One no longer reads at a point of its own, and one at a point where another does.
+    let store = &world.worker.shared.store;
+    let spoil = "UPDATE envelope SET facts = '{}' WHERE generation IN (3, 4)";
+    assert_eq!(store.execute(spoil).await.unwrap(), 2);
+
+    let (escrow, clock, _folder) = world.into_escrow();
+    clock.advance(28 * DAY);
+    let rolled = escrow.roll_epochs().await.unwrap();
+    assert_eq!((rolled.rewrapped, rolled.damaged), (1, 4));
+    clock.advance(28 * DAY);
+    let rolled = escrow.roll_epochs().await.unwrap();
+    assert_eq!((rolled.rewrapped, rolled.damaged), (1, 4));
+    assert_eq!(rolled.destroyed, 0);
+
+    let store = &escrow.shared.store;
+    let removed = store.execute("DELETE FROM envelope WHERE epoch = 1").await;
+    assert_eq!(removed.unwrap(), 4);
+    let rolled = escrow.roll_epochs().await.unwrap();
+    assert_eq!((rolled.damaged, rolled.destroyed), (0, 1));
+}
+
+#[tokio::test]
 async fn counted_refusals_are_written_once_though_the_answer_is_lost() {
     let mut world = World::open().await;
-    let anchor = world.folder.path().join("anchor");
-    // Opened to be read only: what is written to it fails, after the commit.
-    world.worker.anchor = Anchor::read_only(&anchor).await;
+    world.spoil_anchor().await;
     let shared = Arc::clone(&world.worker.shared);
     let (escrow, clock, folder) = world.into_escrow();
     let party: Identity = "urn:cos-escrow:party:a".parse().unwrap();
@@ -316,6 +403,7 @@ async fn counted_refusals_are_written_once_though_the_answer_is_lost() {
     assert!(escrow.write_summaries().await.is_err());
     assert_eq!(shared.store.head().await.unwrap().size, 1, "committed");
 
+    shared.fence.lower();
     let head = shared.store.head().await.unwrap();
     let path = folder.path().join("anchor");
     let (anchor, _) = Anchor::open(&path, head.tree()).await.unwrap();

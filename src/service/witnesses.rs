@@ -59,11 +59,11 @@ pub(super) struct Cosigned {
 
 impl Escrow {
     /// The newest checkpoint that the quorum has cosigned; the newest of all where there are no witnesses, or none yet.
-    pub async fn cosigned_checkpoint(&self) -> Result<String, Failure> {
+    pub fn cosigned_checkpoint(&self) -> String {
         let quorum = self.shared.cosigned.borrow().quorum.clone();
         match quorum {
-            Some((_, note)) => Ok(note.to_string()),
-            None => self.checkpoint().await,
+            Some((_, note)) => note.to_string(),
+            None => self.checkpoint(),
         }
     }
 
@@ -226,7 +226,7 @@ impl Shared {
 /// The task that shows heads to witnesses.
 pub(super) struct Rounds {
     shared: Arc<Shared>,
-    /// The newest committed head. Ends with the sequencer.
+    /// The newest anchored head. Ends with the sequencer.
     heads: watch::Receiver<TreeHead>,
     standings: Vec<Standing>,
     /// Requests under way, those of earlier rounds too.
