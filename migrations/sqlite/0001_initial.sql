@@ -53,6 +53,7 @@ CREATE INDEX registration_first ON registration (supply_point, registration_id) 
 CREATE TABLE registration_event (
     source   TEXT NOT NULL,
     event_id TEXT NOT NULL,
+    content  BLOB NOT NULL,              -- digest of what it said
     PRIMARY KEY (source, event_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Code, MeterSerial, Mpid, RegistrationId, SupplyPoint, SupplyStartDate, Timestamp,
+    Code, Digest, MeterSerial, Mpid, RegistrationId, SupplyPoint, SupplyStartDate, Timestamp,
 };
 
 /// What a registration source says happened.
@@ -27,8 +27,22 @@ pub struct RegistrationEvent {
     pub change: Change,
 }
 
+impl RegistrationEvent {
+    /// The digest of what it says, its name apart: the same event comes again with the same content.
+    pub fn content(&self) -> Digest {
+        let says = (
+            self.occurred_at,
+            &self.registration_id,
+            &self.supply_point,
+            &self.change,
+        );
+        Digest::of(&serde_json::to_vec(&says).expect("an event is made of texts"))
+    }
+}
+
 /// What happened to a registration.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// A supplier has asked to supply from a date on.
     Pending {
@@ -283,7 +297,7 @@ pub enum Standing {
     Withdrawn,
     /// Void after the fact.
     Annulled,
-    /// A later registration is in force.
+    /// It has started, and another one is in force, or none any more.
     Superseded,
 }
 
@@ -297,14 +311,15 @@ pub fn standing(
         Status::Annulled => Standing::Annulled,
         Status::Cancelled | Status::Rejected if registration.was_secured => Standing::Withdrawn,
         Status::Pending | Status::Cancelled | Status::Rejected => Standing::NotSecured,
+        Status::Secured if registration.effective_at().is_none_or(|start| at < start) => {
+            Standing::Secured
+        }
+        // Once it has started, only the registration in force is one: not a rival of the same date, not one that ended.
         Status::Secured => match supplier_at(registrations, at) {
-            Some(current)
-                if current.registration_id != registration.registration_id
-                    && current.effective_at() > registration.effective_at() =>
-            {
-                Standing::Superseded
+            Some(current) if current.registration_id == registration.registration_id => {
+                Standing::Secured
             }
-            _ => Standing::Secured,
+            _ => Standing::Superseded,
         },
     }
 }
@@ -413,6 +428,22 @@ mod tests {
             assert_eq!(standing(&all, &registration, at), expected);
             assert_eq!(supplier_at(&all, at), None);
         }
+    }
+
+    #[test]
+    fn once_it_has_started_only_the_registration_in_force_stands() {
+        let at = "2025-06-10T00:00:00Z".parse().unwrap();
+        let before = "2025-05-01T00:00:00Z".parse().unwrap();
+        let mut first = snapshot("A", "AAAA", "2025-06-02");
+        let mut rival = snapshot("B", "BBBB", "2025-06-02");
+        rival.status_at = first.status_at.after(std::time::Duration::from_secs(1));
+        let all = [first.clone(), rival.clone()];
+        assert_eq!(standing(&all, &first, at), Standing::Superseded);
+        assert_eq!(standing(&all, &rival, at), Standing::Secured);
+        assert_eq!(standing(&all, &first, before), Standing::Secured);
+        first.supply_end_date = Some("2025-06-05".parse().unwrap());
+        let alone = [first.clone()];
+        assert_eq!(standing(&alone, &first, at), Standing::Superseded);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | `supply_end_date` | until which date, exclusive; may be empty or absent |
 //! | `status` | `SecuredActive`; may be absent |
 //! | `meter_serial` | may be empty or absent |
-//! | `recorded_at` | when the source recorded it; the start of supply if absent |
+//! | `recorded_at` | when the source recorded it; may be absent where supply has started, and is its start then |
 
 use super::RecordError;
 use super::css::{registration_id, supply_point};

@@ -1,5 +1,7 @@
 //! Registration events come in; handovers follow from them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -46,7 +48,7 @@ impl Escrow {
     }
 
     /// How long the registration feed has been silent, and whether that is too long.
-    pub async fn feed_silence(&self) -> Result<(std::time::Duration, bool), Failure> {
+    pub async fn feed_silence(&self) -> Result<(Duration, bool), Failure> {
         let head = self.shared.store.head().await?;
         let silence = self.shared.clock.now().since(head.feed_at);
         Ok((silence, silence > self.terms().feed_staleness()))
@@ -114,8 +116,16 @@ fn record(
     ledger: &mut Ledger<'_>,
 ) -> Result<Option<u64>, Code> {
     let seen = (event.source.clone(), event.event_id.clone());
-    if ledger.facts.known_events.contains(&seen) {
-        return Ok(None);
+    let content = event.content();
+    match ledger.facts.known_events.get(&seen) {
+        Some(said) if *said == content => return Ok(None),
+        // Taken for a repetition, it would be a cancellation that nobody hears.
+        Some(_) => return Err(Code::RegistrationConflict),
+        None => {}
+    }
+    // What is said to happen later would outlast everything that is said until then.
+    if event.occurred_at > ledger.now.after(MAX_AHEAD) {
+        return Err(Code::RegistrationInvalid);
     }
     let elsewhere = ledger.facts.registered_at.get(&event.registration_id);
     if elsewhere.is_some_and(|known| *known != event.supply_point) {
@@ -129,12 +139,16 @@ fn record(
     let Some(registration) = Registration::apply(known, event)? else {
         return Ok(None);
     };
-    ledger.facts.known_events.insert(seen.clone());
+    ledger.facts.known_events.insert(seen.clone(), content);
     ledger
         .facts
         .registered_at
         .insert(event.registration_id.clone(), event.supply_point.clone());
-    ledger.changes.registration_events.push(seen);
+    let (source, name) = seen;
+    ledger
+        .changes
+        .registration_events
+        .push((source, name, content));
     let point = ledger.point_mut(&event.supply_point);
     let replaced = point
         .registrations
@@ -306,3 +320,6 @@ impl Ledger<'_> {
         holder(&self.facts.directory, registration, at).cloned()
     }
 }
+
+/// How far the source's clock may be ahead of ours.
+const MAX_AHEAD: Duration = Duration::from_mins(5);

@@ -4,7 +4,7 @@ use super::{
     Grant, Handover, Head, IdempotentAnswer, Meter, Party, PartyMpid, SealingKey, StoredEnvelope,
 };
 use crate::handover::Registration;
-use crate::types::{EnvelopeId, HandoverId, KeyId, PartyId, Timestamp};
+use crate::types::{Digest, EnvelopeId, HandoverId, KeyId, PartyId, Timestamp};
 
 /// All that a batch changes, grouped as it is written: one statement a table.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub struct Changes {
     pub sealing_keys: Vec<SealingKey>,
     /// New versions of registrations.
     pub registrations: Vec<(Registration, Timestamp)>,
-    /// Events now seen: source and event id.
-    pub registration_events: Vec<(String, String)>,
+    /// Events now seen: source, event id and content.
+    pub registration_events: Vec<(String, String, Digest)>,
     /// New statements about meters.
     pub meters: Vec<Meter>,
     /// Handovers as they now stand.

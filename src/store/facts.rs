@@ -24,8 +24,8 @@ pub struct Facts {
     pub idempotency: BTreeMap<(String, String), IdempotentAnswer>,
     /// Length and last entry of each actor's chain.
     pub actors: BTreeMap<String, (u64, u64)>,
-    /// Those of the asked registration events that were seen before.
-    pub known_events: BTreeSet<(String, String)>,
+    /// Those of the asked registration events that were seen before, with what they said.
+    pub known_events: BTreeMap<(String, String), Digest>,
     /// Where those of the asked registrations are that are known.
     pub registered_at: BTreeMap<RegistrationId, SupplyPoint>,
     /// Those of the asked envelope ids that were used before.

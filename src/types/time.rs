@@ -82,7 +82,7 @@ impl SupplyStartDate {
             .map(|zoned| zoned.timestamp().as_millisecond())
             .ok()
             .and_then(|millis| u64::try_from(millis).ok());
-        Timestamp(instant.expect("`from_str` lets only dates after the epoch pass"))
+        Timestamp(instant.expect("a date is within `YEARS`"))
     }
 
     /// Gate closure, when a switch on that date can no longer be stopped: 17:00 in London the day before.
@@ -93,7 +93,7 @@ impl SupplyStartDate {
             .map(|zoned| zoned.timestamp().as_millisecond())
             .ok()
             .and_then(|millis| u64::try_from(millis).ok());
-        Timestamp(instant.expect("`from_str` lets only dates after the epoch pass"))
+        Timestamp(instant.expect("a date is within `YEARS`"))
     }
 
     /// The London date on which `instant` falls.
@@ -101,7 +101,14 @@ impl SupplyStartDate {
         let millis = i64::try_from(instant.0).map_err(|_| InvalidTime)?;
         let instant = jiff::Timestamp::from_millisecond(millis).map_err(|_| InvalidTime)?;
         let local = instant.in_tz(LONDON).map_err(|_| InvalidTime)?;
-        Ok(Self(local.date()))
+        Self::within_years(local.date())
+    }
+
+    fn within_years(date: jiff::civil::Date) -> Result<Self, InvalidTime> {
+        YEARS
+            .contains(&date.year())
+            .then_some(Self(date))
+            .ok_or(InvalidTime)
     }
 
     /// The day before.
@@ -118,11 +125,7 @@ impl FromStr for SupplyStartDate {
         if text.len() != 10 {
             return Err(InvalidTime);
         }
-        let date: jiff::civil::Date = text.parse().map_err(|_| InvalidTime)?;
-        (1971..9000)
-            .contains(&date.year())
-            .then_some(Self(date))
-            .ok_or(InvalidTime)
+        Self::within_years(text.parse().map_err(|_| InvalidTime)?)
     }
 }
 
@@ -136,6 +139,9 @@ impl fmt::Display for SupplyStartDate {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not an RFC 3339 time or date after 1970")]
 pub struct InvalidTime;
+
+/// The years of a supply start: every instant that is derived from one is after the epoch and can be written.
+const YEARS: std::ops::Range<i16> = 1971..9000;
 
 super::serde_as_text!(Timestamp, SupplyStartDate);
 

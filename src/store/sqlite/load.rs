@@ -157,9 +157,9 @@ async fn history(
     if !needs.registration_events.is_empty() {
         let known = rows(connection, EVENTS, &json(&needs.registration_events)).await?;
         for row in known {
-            facts
-                .known_events
-                .insert((row.try_get(0)?, row.try_get(1)?));
+            let name = (row.try_get(0)?, row.try_get(1)?);
+            let content = digest("registration_event", &row, 2)?;
+            facts.known_events.insert(name, content);
         }
     }
     if !needs.registrations.is_empty() {
@@ -398,7 +398,7 @@ const ANSWERS: &str = "SELECT i.identity, i.key, i.request_digest, i.created_at,
      ON i.identity = asked.value ->> 0 AND i.key = asked.value ->> 1";
 const ACTORS: &str = "SELECT actor, sequence, entry FROM actor \
      WHERE actor IN (SELECT value FROM json_each($1))";
-const EVENTS: &str = "SELECT e.source, e.event_id FROM json_each($1) AS asked \
+const EVENTS: &str = "SELECT e.source, e.event_id, e.content FROM json_each($1) AS asked \
      JOIN registration_event AS e \
      ON e.source = asked.value ->> 0 AND e.event_id = asked.value ->> 1";
 const PLACES: &str = "SELECT registration_id, supply_point FROM registration \

@@ -108,10 +108,12 @@ async fn registrations(
     .run(connection)
     .await?;
     insert(
-        "INSERT INTO registration_event (source, event_id) ",
+        "INSERT INTO registration_event (source, event_id, content) ",
         &changes.registration_events,
-        |mut row, (source, event)| {
-            row.push_bind(source.clone()).push_bind(event.clone());
+        |mut row, (source, event, content)| {
+            row.push_bind(source.clone())
+                .push_bind(event.clone())
+                .push_bind(content.as_bytes().to_vec());
         },
         "",
     )

@@ -181,7 +181,7 @@ async fn a_bad_question_does_not_sink_the_others() {
     assert_eq!(outcomes(&reply), owned(&expected));
 }
 
-fn owned(outcomes: &[(u64, &str)]) -> Vec<(u64, String)> {
+pub(super) fn owned(outcomes: &[(u64, &str)]) -> Vec<(u64, String)> {
     let owned = outcomes
         .iter()
         .map(|(line, word)| (*line, (*word).to_owned()));
@@ -189,7 +189,7 @@ fn owned(outcomes: &[(u64, &str)]) -> Vec<(u64, String)> {
 }
 
 /// What became of each line: its code, its result, or that it was answered.
-fn outcomes(reply: &Reply) -> Vec<(u64, String)> {
+pub(super) fn outcomes(reply: &Reply) -> Vec<(u64, String)> {
     let outcome = |line: &Value| {
         let word = line.get("code").or_else(|| line.get("result"));
         let word = word.map_or("ok", |word| word.as_str().unwrap());
