@@ -380,10 +380,10 @@ const ENVELOPES: (&str, &str) = (
 );
 const GENERATIONS: &str = "SELECT asked.value, \
      (SELECT max(generation) FROM envelope \
-      WHERE supply_point = asked.value AND component = 'credentials'), \
+      WHERE supply_point = asked.value AND component = 'credentials') AS credentials, \
      (SELECT max(generation) FROM envelope \
-      WHERE supply_point = asked.value AND component = 'read') \
-     FROM json_each($1) AS asked";
+      WHERE supply_point = asked.value AND component = 'read') AS read \
+     FROM json_each($1) AS asked WHERE credentials IS NOT NULL OR read IS NOT NULL";
 const GRANTS: (&str, &str) = (
     "release_grant",
     "SELECT body FROM release_grant WHERE supply_point IN (SELECT value FROM json_each($1))",
