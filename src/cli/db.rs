@@ -6,6 +6,7 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, Row};
 use super::recover::offline;
 use super::settings::Settings;
+use super::sole::Sole;
 use crate::service::adopt;
 use crate::store::{Store, StoreOptions};
 
@@ -115,6 +116,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 return Err(Failure::new(Exit::Usage, "the database would be replaced")
                     .hint("stop the service, and say `--yes`"));
             }
+            let _sole = Sole::writer_of(&settings.store)?;
             replace(&settings.store, from).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
         }
@@ -128,6 +130,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 )
                 .hint("compare it with an auditor's checkpoint, and say `--yes`"));
             }
+            let _sole = Sole::writer_of(&settings.store)?;
             let adopted = adopt(offline(&settings).await?).await?;
             output.row(&Done {
                 database: settings.store,

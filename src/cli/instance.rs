@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
 use super::settings::Settings;
+use super::sole::Sole;
 use crate::custody::Custody;
 use crate::http::{self, Doors};
 use crate::identity::Anchors;
@@ -32,6 +33,7 @@ pub struct Instance {
     tls: Arc<LiveTls>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    sole: Sole,
 }
 
 impl Instance {
@@ -42,6 +44,7 @@ impl Instance {
         random: Arc<dyn Random>,
         metrics: PrometheusHandle,
     ) -> Result<Self, Failure> {
+        let sole = Sole::writer_of(&settings.store)?;
         let material = Material::load(&settings.tls).map_err(Failure::failed)?;
         let hybrid = settings.post_quantum.into();
         let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;
@@ -83,6 +86,7 @@ impl Instance {
             tls,
             stop,
             tasks,
+            sole,
         })
     }
 
@@ -108,6 +112,7 @@ impl Instance {
             // A task that panicked has been logged; the others still have to end.
             let _ = task.await;
         }
+        drop(self.sole);
     }
 }
 

@@ -9,7 +9,7 @@ pub mod script;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -89,7 +89,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
     let events = Event::read_all(&text)?;
     let temporary = tempfile::tempdir().map_err(Failure::failed)?;
     let folder = arguments.keep.as_deref().unwrap_or(temporary.path());
-    std::fs::create_dir_all(folder).map_err(Failure::failed)?;
+    make_empty(folder)?;
 
     let steps = script::steps(&events);
     let first = steps.first().map(|step| step.at).unwrap_or_default();
@@ -147,10 +147,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
             example = keep::one_more(&mut market, &example).await?;
             keep::write(&market, &example)?;
         }
-        let shown = arguments
-            .keep
-            .as_deref()
-            .unwrap_or(std::path::Path::new("DIR"));
+        let shown = arguments.keep.as_deref().unwrap_or(Path::new("DIR"));
         output.note("the same by hand, after `cos-escrow demo --keep DIR`:");
         for line in keep::command_lines(shown, &log_key, &example) {
             output.note(format_args!("  {line}"));
@@ -165,6 +162,17 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
             "some outcomes are not the expected ones",
         )),
     }
+}
+
+/// Makes the folder of a set-up; one that holds something is somebody's.
+fn make_empty(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(Failure::failed)?;
+    let mut there = std::fs::read_dir(folder).map_err(Failure::failed)?;
+    if there.next().is_some() {
+        let message = format!("`{}` is not empty", folder.display());
+        return Err(Failure::new(Exit::Usage, message).hint("name a new folder"));
+    }
+    Ok(())
 }
 
 /// Plays all steps; what came of each event, and what was handed out.
