@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationStatus {
-    /// Written ahead by a supplier that is about to change the meter.
+    /// Written ahead by a supplier that is about to change the meter, or said by one that supplies no more.
     Prepared,
     /// Believed to be in the meter.
     Current,
@@ -61,6 +61,8 @@ pub enum Why {
     LeftInMeter,
     /// The depositor is about to bring it into the meter.
     WriteAhead,
+    /// A supplier that had the keys once, and neither supplies the point nor takes it over, says so.
+    Former,
 }
 
 /// What becomes of a generation that comes in.
@@ -85,21 +87,25 @@ pub fn admit(kept: &[Kept], newest: u32, why: Why) -> Admission {
         status: match why {
             Why::LeftInMeter if taken_over => GenerationStatus::Retired,
             Why::InMeter | Why::LeftInMeter => GenerationStatus::Current,
-            Why::WriteAhead => GenerationStatus::Prepared,
+            Why::WriteAhead | Why::Former => GenerationStatus::Prepared,
         },
     }
 }
 
-/// In which order a taker should try generations: greater first, which is the newest. Only a late word of the losing
-/// supplier comes behind what the gaining one was by then about to bring into the meter.
-pub fn precedence(all: &[Kept], kept: Kept) -> (u32, bool, u32) {
-    let ahead = all
-        .iter()
-        .filter(|k| k.why == Why::WriteAhead && k.number < kept.number)
+/// The first generation of a meter that its gaining supplier wrote ahead, which decides about `precedence`.
+pub fn first_ahead(all: impl Iterator<Item = Kept>) -> Option<u32> {
+    all.filter(|k| k.why == Why::WriteAhead)
         .map(|k| k.number)
-        .min();
-    match (kept.why, ahead) {
-        (Why::LeftInMeter, Some(ahead)) => (ahead, false, kept.number),
+        .min()
+}
+
+/// In which order a taker should try generations: greater first, which is the newest. Only a late word of the losing
+/// supplier comes behind what the gaining one was by then about to bring into the meter, and that of a former one
+/// behind everything.
+pub fn precedence(first_ahead: Option<u32>, kept: Kept) -> (u32, bool, u32) {
+    match (kept.why, first_ahead) {
+        (Why::Former, _) => (0, false, kept.number),
+        (Why::LeftInMeter, Some(ahead)) if ahead < kept.number => (ahead, false, kept.number),
         _ => (kept.number, true, kept.number),
     }
 }
@@ -163,7 +169,8 @@ mod tests {
     fn a_late_word_of_the_loser_never_comes_before_the_gainers_keys() {
         let order = |all: &[Kept]| {
             let mut sorted = all.to_vec();
-            sorted.sort_by_key(|k| std::cmp::Reverse(precedence(all, *k)));
+            let ahead = first_ahead(all.iter().copied());
+            sorted.sort_by_key(|k| std::cmp::Reverse(precedence(ahead, *k)));
             sorted.iter().map(|k| k.number).collect::<Vec<_>>()
         };
         let late = kept(&[(Current, LEFT), (Prepared, AHEAD), (Current, LEFT)]);
@@ -172,6 +179,8 @@ mod tests {
         assert_eq!(order(&standing), [2, 1]);
         let later = kept(&[(Current, AHEAD), (Current, Why::InMeter)]);
         assert_eq!(order(&later), [2, 1]);
+        let former = kept(&[(Current, LEFT), (Prepared, Why::Former), (Prepared, AHEAD)]);
+        assert_eq!(order(&former), [3, 1, 2]);
     }
 
     #[test]

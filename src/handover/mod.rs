@@ -6,7 +6,9 @@ mod life;
 mod registration;
 mod terms;
 
-pub use generation::{Admission, GenerationStatus, Kept, Why, admit, confirm, precedence};
+pub use generation::{
+    Admission, GenerationStatus, Kept, Why, admit, confirm, first_ahead, precedence,
+};
 pub use life::{Event, State, next};
 pub use registration::{
     Change, Registration, RegistrationEvent, RegistrationVersion, Standing, Status,

@@ -10,7 +10,7 @@ use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::handover::{Event, Kept, State};
-use crate::store::{Grant, Handover, Needs, StoredEnvelope, SupplyPointFacts};
+use crate::store::{Grant, Handover, Needs, Origin, StoredEnvelope, SupplyPointFacts};
 use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
 
 impl Escrow {
@@ -259,6 +259,7 @@ impl Confirm {
             e.component == Component::Credentials
                 && e.generation == generation
                 && e.depositor == caller.identity.id
+                && e.origin != Origin::Former
         };
         point.envelopes.iter().find(|e| own(e))?;
         let kept = point.generations(Component::Credentials);

@@ -2,18 +2,20 @@
 //!
 //! `intake` has verified and opened it by then; here it is decided whether it may be deposited, and as what.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
-use super::release_facts::holder;
+use super::release_facts::{holder, registration_of, stands};
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, Escrow, Failure};
 use crate::envelope::{Body, Context, Dek, Header, Kek, SignedDocument, WrapContext};
 use crate::handover::{Admission, Event, Registration, State, Why, supplier_at};
-use crate::policy::DepositFacts;
-use crate::store::{Attribution, Ground, Handover, Held, Needs, Origin, StoredEnvelope};
+use crate::policy::{DepositFacts, Standing};
+use crate::store::{Attribution, Grant, Ground, Handover, Held, Needs, Origin, StoredEnvelope};
 use crate::types::{
-    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
+    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint, Timestamp,
 };
 
 /// A deposit as it comes in.
@@ -95,6 +97,9 @@ impl Command for Deposit {
             Ok(ground) => ground,
             Err(code) => return self.refuse(code, caller, ledger),
         };
+        if !self.has_room(&party, ledger) {
+            return self.refuse(Code::RateLimited, caller, ledger);
+        }
         let mut stored = Vec::new();
         let mut entry = None;
         for prepared in &self.prepared {
@@ -172,7 +177,9 @@ impl Deposit {
         let losing = handover
             .filter(|h| h.losing_party.as_ref() == Some(party))
             .and_then(|h| h.losing_registration.clone());
-        let grant = point.grants.iter().find(|grant| grant.party == *party);
+        // A grant for this very handover says more than another one.
+        let grants = point.grants.iter().filter(|grant| grant.party == *party);
+        let grant = grants.max_by_key(|grant| Some(grant.handover) == self.handover);
         let facts = DepositFacts {
             depositor: party.clone(),
             depositor_live: directory.is_live(party),
@@ -190,6 +197,21 @@ impl Deposit {
             (None, Some(ground)) => Ok(ground),
             (refusal, _) => Err(refusal.unwrap_or(Code::DepositorNotAllowed)),
         }
+    }
+
+    /// Whether the depositor may add to what is kept of it at this supply point.
+    fn has_room(&self, party: &PartyId, ledger: &Ledger<'_>) -> bool {
+        let kept = &ledger.point(&self.supply_point).envelopes;
+        [Component::Credentials, Component::Read]
+            .into_iter()
+            .all(|component| {
+                let added = self.prepared.iter().map(|p| p.body.header().component);
+                let added = added.filter(|c| *c == component).count();
+                let own = kept
+                    .iter()
+                    .filter(|e| e.component == component && e.depositor == *party);
+                added == 0 || has_room(own.map(|e| e.deposited_at), added, ledger.now)
+            })
     }
 
     fn refuse(&self, code: Code, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
@@ -219,7 +241,9 @@ fn store(
     let party = &caller.identity.id;
     let gaining = handover.is_some_and(|h| h.gaining_party.as_ref() == Some(party));
     let origin = match (handover, header.component) {
+        (None, _) if is_former(handover, ground, ledger) => Origin::Former,
         (None, _) => Origin::Standing,
+        (Some(_), Component::Credentials) if is_former(handover, ground, ledger) => Origin::Former,
         (Some(_), Component::Credentials) if gaining => Origin::WriteAhead,
         (Some(_), Component::Read) if gaining => Origin::GainingRead,
         (Some(_), _) => Origin::Losing,
@@ -291,6 +315,37 @@ fn store(
     (view, index)
 }
 
+/// Whether a depositor neither supplies the point nor takes it over: all that it has is a grant, and that for another
+/// handover than this one, or for one whose registration does not stand.
+fn is_former(handover: Option<&Handover>, ground: &Ground, ledger: &Ledger<'_>) -> bool {
+    let Ground::Grant(id) = ground else {
+        return false;
+    };
+    handover.is_none_or(|handover| {
+        let point = ledger.point(&handover.supply_point);
+        let granted = |g: &Grant| g.id == *id && g.handover == handover.id;
+        let secured = registration_of(point, handover)
+            .is_some_and(|r| stands(&point.registrations, r, ledger.now) == Standing::Secured);
+        !(secured && point.grants.iter().any(granted))
+    })
+}
+
+/// Whether there is room for `added` more beside what somebody has at a supply point since these times. What is kept is
+/// read with every decision about the point, and a generation of keys goes only when the meter is proven to hold
+/// another: so the number of them is bounded, at a rate that no meter is changed at.
+pub(super) fn has_room(
+    since: impl Iterator<Item = Timestamp>,
+    added: usize,
+    now: Timestamp,
+) -> bool {
+    let (mut all, mut lately) = (added, added);
+    for at in since {
+        all += 1;
+        lately += usize::from(now.since(at) < A_DAY);
+    }
+    all <= MAX_KEPT && lately <= MAX_A_DAY
+}
+
 /// Keeps the stanzas that the depositor made, encrypted under the record.
 fn store_stanzas(prepared: &Prepared, envelope: EnvelopeId, ledger: &mut Ledger<'_>) {
     let record = Kek::of_record(&prepared.key);
@@ -343,6 +398,7 @@ impl Origin {
         match self {
             Self::WriteAhead => Why::WriteAhead,
             Self::Losing => Why::LeftInMeter,
+            Self::Former => Why::Former,
             Self::Standing | Self::GainingRead => Why::InMeter,
         }
     }
@@ -368,5 +424,29 @@ impl StoredEnvelope {
             generation: self.generation,
             handover: self.handover,
         }
+    }
+}
+
+/// Within which time `MAX_A_DAY` holds.
+const A_DAY: Duration = Duration::from_secs(86_400);
+/// Envelopes of one component that a depositor adds at one supply point within a day.
+const MAX_A_DAY: usize = 32;
+/// Envelopes of one component that are kept of a depositor at one supply point: one a month for twenty years.
+const MAX_KEPT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_a_day_and_for_so_many_in_all() {
+        let now = Timestamp::from_seconds(2_000_000_000);
+        let room = |each: Duration, count: u32| {
+            let times = (0..count).map(|n| now.before(each * n));
+            has_room(times, 1, now)
+        };
+        let minute = Duration::from_secs(60);
+        assert!(room(minute, 31) && !room(minute, 32));
+        assert!(room(A_DAY, 255) && !room(A_DAY, 256));
     }
 }

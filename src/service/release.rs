@@ -159,13 +159,7 @@ impl Command for Hand {
         let Some(prepared) = &self.prepared else {
             return Verdict::Stale;
         };
-        let same = prepared.key_id == key.key_id
-            && prepared
-                .envelopes
-                .iter()
-                .map(|e| e.id)
-                .eq(assessed.candidates.iter().map(|e| e.id));
-        if !same {
+        if prepared.key_id != key.key_id || !assessed.is_about(&prepared.envelopes) {
             return Verdict::Stale;
         }
         let known = assessed.granted_before(&party, &prepared.key_id).cloned();
@@ -182,6 +176,14 @@ impl Command for Hand {
                 "grant {} would be delivered with other bytes than before",
                 prepared.grant
             )));
+        }
+        if known.is_none() && !assessed.has_room(&party, ledger.now) {
+            let refusal = Some(Code::RateLimited);
+            let full = Decision {
+                refusal,
+                ..decision
+            };
+            return self.refuse(&full, &assessed, caller, ledger);
         }
         let kind = match known {
             Some(_) => "release.delivered",

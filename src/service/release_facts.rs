@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use super::ReleaseRequest;
-use crate::handover::{Registration, Terms, Window, precedence, standing, supplier_at};
+use super::deposit::has_room;
+use crate::handover::{
+    Registration, Terms, Window, first_ahead, precedence, standing, supplier_at,
+};
 use crate::policy::{Purpose, ReleaseFacts, Standing};
 use crate::store::{
-    Directory, Facts, Grant, GrantedEnvelope, Ground, Handover, ReadState, SealingKey,
+    Directory, Facts, Grant, GrantedEnvelope, Ground, Handover, Origin, ReadState, SealingKey,
     StoredEnvelope, SupplyPointFacts,
 };
 use crate::types::{
@@ -143,8 +146,8 @@ impl Ask {
                 .filter(|e| component == Component::Credentials || e.handover == self.handover)
                 .cloned()
                 .collect();
-            let all: Vec<_> = live.iter().map(StoredEnvelope::kept).collect();
-            live.sort_by_key(|e| std::cmp::Reverse(precedence(&all, e.kept())));
+            let ahead = first_ahead(live.iter().map(StoredEnvelope::kept));
+            live.sort_by_key(|e| std::cmp::Reverse(precedence(ahead, e.kept())));
             live
         };
         match self.request.component {
@@ -169,6 +172,19 @@ impl Assessed {
             status: envelope.status,
         });
         granted.collect()
+    }
+
+    /// Whether exactly these would be released, in this order.
+    pub(super) fn is_about(&self, envelopes: &[GrantedEnvelope]) -> bool {
+        let candidates = self.candidates.iter().map(|e| e.id);
+        candidates.eq(envelopes.iter().map(|e| e.id))
+    }
+
+    /// Whether the party may be given another grant under this handover, beside those that it has.
+    pub(super) fn has_room(&self, party: &PartyId, now: Timestamp) -> bool {
+        let own = |g: &&Grant| Some(g.handover) == self.handover && g.party == *party;
+        let given = self.grants.iter().filter(own);
+        has_room(given.map(|grant| grant.granted_at), 1, now)
     }
 
     /// The grant of exactly these candidates, to this party, sealed to this key.
@@ -300,13 +316,13 @@ fn evidence(registration: &Registration) -> Value {
     })
 }
 
-/// The meter that a party must name, as the newest live deposit has it.
+/// The meter that a party must name, as the newest live deposit has it; a former supplier's only if there is no other.
 pub(super) fn serial_of(point: &SupplyPointFacts) -> Option<&MeterSerial> {
     point
         .envelopes
         .iter()
         .filter(|e| e.component == Component::Credentials && e.status.is_live())
-        .max_by_key(|e| e.generation)
+        .max_by_key(|e| (e.origin != Origin::Former, e.generation))
         .map(|e| &e.serial)
 }
 

@@ -175,6 +175,8 @@ pub enum Origin {
     WriteAhead,
     /// By the gaining supplier, its own closing read.
     GainingRead,
+    /// By a supplier that was granted the keys once, and neither supplies the point nor takes it over.
+    Former,
 }
 
 /// The ground on which a deposit was admitted, as it was recorded then: what is recorded later does not touch it.

@@ -84,7 +84,7 @@ codes! {
     PossessionFailed = "possession_failed", "possession of the sealing key was not proven";
     RegistrationInvalid = "registration_invalid", "the registration record is not valid";
     RegistrationConflict = "registration_conflict", "the registration record contradicts what is known";
-    RateLimited = "rate_limited", "too many refused requests or look-ups in this minute";
+    RateLimited = "rate_limited", "too many refused requests or look-ups in this minute, or too many packages kept";
     Fenced = "fenced", "the service is read-only until its log has been recovered";
     ClockBack = "clock_back", "the service's clock went back";
     Unavailable = "unavailable", "the service cannot answer now";

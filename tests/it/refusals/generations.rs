@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cos_escrow::cli::demo::market::Supplier;
+use cos_escrow::envelope::package::Package;
 use cos_escrow::envelope::statement::{Confirmation, Outcome};
 use cos_escrow::envelope::{Recipient, Release, SignedDocument};
 use cos_escrow::types::HandoverId;
@@ -12,7 +13,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::door::Reply;
-use super::world::{HOUR, POINT, World, handover_of, package, release_body, switched};
+use super::world::{
+    HOUR, POINT, SERIAL, World, handover_of, package, package_json, release_body, switched,
+};
 
 #[tokio::test]
 async fn sixteen_first_releases_at_once_give_one_grant_and_the_same_bytes() {
@@ -156,15 +159,55 @@ async fn after_a_rejection_the_losing_supplier_deposits_again() {
 }
 
 #[tokio::test]
-async fn a_depositor_that_deposits_very_often_blocks_no_release() {
-    let world = World::releasable().await;
-    for _ in 0..70 {
-        let envelope = world.sealed(world.loser(), &package()).await;
-        let reply = world.deposit("LOSE", Some(switched()), &[&envelope]).await;
-        assert_eq!(reply.status, 201, "{reply:?}");
+async fn a_depositor_that_deposits_very_often_is_stopped_and_blocks_no_release() {
+    let mut world = World::deposited().await;
+    for _ in 1..32 {
+        write_ahead(&world, "LOSE", switched()).await;
     }
+    let envelope = world.sealed(world.loser(), &package()).await;
+    let reply = world.deposit("LOSE", Some(switched()), &[&envelope]).await;
+    assert_eq!(reply.refusal(), (429, "rate_limited".to_owned()));
+    assert_eq!(world.entries("deposit.refused").await.len(), 1);
+    // Others are not held up by it, nor is it itself the day after.
+    world.wait_until("2025-07-01T12:00:00Z").await;
+    write_ahead(&world, "LOSE", switched()).await;
     let released = world.release("GAIN", switched(), "r1").await;
     assert_eq!(generations(world.gainer(), &released).len(), 8);
+}
+
+#[tokio::test]
+async fn the_word_of_a_former_supplier_comes_behind_everything() {
+    let mut world = World::releasable().await;
+    assert_eq!(world.release("GAIN", switched(), "r1").await.status, 200);
+    let back = json!({ "erroneousSwitchResolutionInd": true });
+    world.switch_to("LOSE", ("R2", "2025-07-08"), back).await;
+    world.wait_until("2025-07-08T12:00:00Z").await;
+    assert_eq!(
+        world.release("LOSE", handover_of("R2"), "r2").await.status,
+        200
+    );
+    assert_eq!(
+        write_ahead(&world, "LOSE", handover_of("R2")).await["generation"],
+        2
+    );
+    // GAIN supplies no more: neither standing nor for its old handover is its word what the meter holds.
+    let mut other = package_json(POINT);
+    other["meter"]["serial"] = json!("E19B000000");
+    let other = Package::parse(other.to_string().as_bytes()).unwrap();
+    for (handover, package) in [
+        (None, package()),
+        (Some(switched()), package()),
+        (None, other),
+    ] {
+        let envelope = world.sealed(world.gainer(), &package).await;
+        let reply = world.deposit("GAIN", handover, &[&envelope]).await;
+        assert_eq!(reply.json()["envelopes"][0]["status"], "prepared");
+    }
+    let released = world.release("LOSE", handover_of("R2"), "r3").await;
+    assert_eq!(generations(world.loser(), &released), [2, 1, 4, 3]);
+    let path = format!("/v1/supply-points/{POINT}");
+    let looked_up = world.door_of("LOSE").await.get(&path).await;
+    assert_eq!(looked_up.json()["serial"], SERIAL, "{looked_up:?}");
 }
 
 #[tokio::test]
