@@ -57,13 +57,16 @@ async fn supply_points(
     beside: &BTreeSet<SupplyPoint>,
     facts: &mut Facts,
 ) -> Result<(), StoreError> {
-    let named = || needs.supply_points.iter().chain(&needs.guarded);
-    let read: BTreeSet<&SupplyPoint> = named().chain(beside).collect();
+    // Where nobody is registered there is nothing to be read: what is beside it is read in its stead.
+    let read: BTreeSet<&SupplyPoint> = needs.supply_points.iter().chain(beside).collect();
     if read.is_empty() {
         return Ok(());
     }
     let asked = json(&read);
-    let mut points: BTreeMap<SupplyPoint, SupplyPointFacts> = named()
+    let mut points: BTreeMap<SupplyPoint, SupplyPointFacts> = needs
+        .supply_points
+        .iter()
+        .chain(&needs.guarded)
         .map(|point| (point.clone(), SupplyPointFacts::default()))
         .collect();
 
