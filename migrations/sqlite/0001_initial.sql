@@ -98,24 +98,33 @@ CREATE TABLE envelope (
     status       TEXT NOT NULL,
     depositor    TEXT NOT NULL REFERENCES party (party_id),
     deposited_at INTEGER NOT NULL,
-    epoch        INTEGER NOT NULL,
-    wrapped_dek  BLOB,
-    facts        TEXT NOT NULL,
-    body         BLOB
+    epoch        INTEGER,
+    facts        TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX envelope_by_supply_point ON envelope (supply_point, component, generation);
 CREATE INDEX envelope_kept ON envelope (supply_point, component, generation) WHERE status <> 'erased';
-CREATE INDEX envelope_by_epoch ON envelope (epoch) WHERE wrapped_dek IS NOT NULL;
+-- Those whose data key is held.
+CREATE INDEX envelope_by_epoch ON envelope (epoch) WHERE epoch IS NOT NULL;
+
+-- What is erased one day. `secure_delete` overwrites what is deleted, but not what a page leaves behind when its rows
+-- move to make room. So these rows never move: they come at the end, as rowids have it, and never grow or go away;
+-- what is erased in them becomes NULL.
+CREATE TABLE sealed (
+    envelope_id TEXT PRIMARY KEY REFERENCES envelope (envelope_id),
+    wrapped_dek BLOB,
+    body        BLOB
+) STRICT;
 
 -- A stanza that the depositor made for the gainer, or that the service made for a grant; encrypted under the record.
+-- Its rows never move either.
 CREATE TABLE stanza (
     envelope_id TEXT NOT NULL REFERENCES envelope (envelope_id),
     party_id    TEXT NOT NULL,
     key_id      BLOB NOT NULL,
-    sealed      BLOB NOT NULL,
+    sealed      BLOB,
     PRIMARY KEY (envelope_id, party_id, key_id)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE release_grant (
     grant_id       TEXT PRIMARY KEY,
@@ -155,7 +164,8 @@ CREATE TABLE log_head (
     frontier        BLOB NOT NULL,
     last_at         INTEGER NOT NULL,
     directory_epoch INTEGER NOT NULL,
-    feed_at         INTEGER NOT NULL
+    feed_at         INTEGER NOT NULL,
+    numbered_above  INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE log_entry (

@@ -186,20 +186,17 @@ impl<'a> Ledger<'a> {
     pub(super) fn append(&mut self, act: Act<'_>) -> u64 {
         let index = self.tree.size();
         let actor = act.caller.identity.to_string();
-        let (sequence, previous) = self.facts.actors.get(&actor).copied().unwrap_or_default();
-        self.facts
-            .actors
-            .insert(actor.clone(), (sequence + 1, index));
-        self.changes
-            .actors
-            .insert(actor.clone(), (sequence + 1, index));
+        let known = self.facts.actors.get(&actor).copied();
+        let (sequence, previous) = known.unwrap_or_default();
+        let sequence = sequence.max(self.facts.head.numbered_above);
+        self.number(&actor, sequence + 1, index);
 
         let mut draft = Draft::new(act.kind, self.now)
             .hide("actor", actor.as_str())
             .hide("actor_sequence", sequence + 1)
             .hide("certificate", act.caller.certificate.to_string())
             .hide("request_id", act.caller.request_id.as_str());
-        if sequence > 0 {
+        if known.is_some() {
             draft = draft.hide("actor_previous", previous);
         }
         if let Some(subject) = act.subject {
@@ -245,6 +242,13 @@ impl<'a> Ledger<'a> {
             disclosures: entry.disclosures,
         });
         index
+    }
+
+    /// Takes note of an actor's newest entry and its number.
+    pub(super) fn number(&mut self, actor: &str, sequence: u64, index: u64) {
+        for actors in [&mut self.facts.actors, &mut self.changes.actors] {
+            actors.insert(actor.to_owned(), (sequence, index));
+        }
     }
 
     /// What to write, and what receipts need.

@@ -186,6 +186,25 @@ impl Caller {
 }
 
 impl Shared {
+    /// Refuses keys or an origin that are not those that the log began with: what they sign would be another log, and
+    /// they open nothing that is stored.
+    pub(super) async fn check_origin(&self) -> Result<(), Failure> {
+        let first = self.store.entries(0, 1).await?;
+        let Some(first) = first.first() else {
+            return Ok(());
+        };
+        let first = OpenEntry::read(&first.leaf)
+            .map_err(|error| Failure::Broken(format!("entry 0 does not read: {error}")))?;
+        let began_with = first.shown().get("log_key").and_then(Value::as_str);
+        let ours = self.log_key.verifier().to_string();
+        match began_with {
+            Some(theirs) if theirs != ours => Err(Failure::Unavailable(format!(
+                "the log began with the key `{theirs}`; keys and origin make `{ours}`"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// What an entry hides, unless it was erased.
     pub(super) async fn disclosures(
         &self,

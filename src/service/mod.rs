@@ -156,6 +156,7 @@ impl Escrow {
             witnessing: foundation.witnessing,
             cosigned: watch::Sender::default(),
         });
+        shared.check_origin().await?;
         shared.check_history(promise).await?;
         shared.consult_witnesses().await?;
         if shared.fence.reason().is_none() && promise != Some(head.tree()) {

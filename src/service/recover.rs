@@ -2,7 +2,9 @@
 //!
 //! Only the log comes back. The rows that its entries speak of were in the database alone, so every recovered entry
 //! says what somebody has to do again. What the entries hide, and whom they are about, comes back for those of which
-//! somebody has kept the receipt; the others are found by kind, code and time alone.
+//! somebody has kept the receipt; the others are found by kind, code and time alone. Nobody knows whose numbers those
+//! others used: but in a log of so many entries nobody's number is greater, so everybody goes on above that. The gap
+//! is explained by `log.recovered`, which shows where it ends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -63,8 +65,19 @@ pub async fn recover(
         .map(|found| found.row.at)
         .max()
         .unwrap_or_default();
+    let are_numbered = rows.iter().all(|found| {
+        let hidden = found.hidden.as_ref();
+        hidden.is_some_and(|hidden| hidden.sequence.is_some())
+    });
+    let recovered = missing.head(&head, last_at);
     let below = Below {
-        head: missing.head(&head, last_at),
+        head: Head {
+            numbered_above: match are_numbered {
+                true => head.numbered_above,
+                false => recovered.size,
+            },
+            ..recovered
+        },
         entries: rows,
         nodes: missing.nodes,
     };
@@ -131,6 +144,8 @@ struct Found {
 struct Hidden {
     disclosures: Vec<String>,
     supply_point: Option<String>,
+    /// The number of the entry among its actor's.
+    sequence: Option<u64>,
 }
 
 impl Hidden {
@@ -149,6 +164,9 @@ impl Hidden {
         let hidden = Self {
             disclosures: disclosures.to_vec(),
             supply_point: text("supply_point"),
+            sequence: fields
+                .get("actor_sequence")
+                .and_then(|value| value.as_u64()),
         };
         Ok(text("actor").map(|actor| (actor, hidden)))
     }
@@ -187,6 +205,12 @@ async fn append<const N: usize>(
         };
         let (rules, custody) = (&foundation.rules, &foundation.custody);
         let mut ledger = Ledger::new(facts, now, rules, custody, &*foundation.random);
+        for Found { row, hidden } in &below.entries {
+            let sequence = hidden.as_ref().and_then(|hidden| hidden.sequence);
+            if let (Some(actor), Some(sequence)) = (&row.party, sequence) {
+                ledger.number(actor, sequence, row.index);
+            }
+        }
         let mut act = Act::of(kind, &caller).shows("root", root);
         for (name, value) in shown {
             act = act.shows(name, value);
@@ -335,6 +359,7 @@ impl Missing {
             last_at: before.last_at.max(last_at),
             feed_at: UNHEARD,
             directory_epoch: before.directory_epoch,
+            numbered_above: before.numbered_above,
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::types::{HandoverId, SupplyPoint};
 
 impl Escrow {
     /// Closes all confirmed handovers whose grace is over, and erases the generations that they retired. Returns how
-    /// many; one that cannot be closed is logged and tried again in the next round, and holds up no other.
+    /// many; one that cannot be closed is logged and tried again in the next round, and holds up no other. What was
+    /// erased leaves the write-ahead log as well, in the next round if somebody reads an older state just now.
     pub async fn close_confirmed(&self) -> Result<usize, Failure> {
         let now = self.shared.clock.now();
         let mut page = Page {
@@ -23,7 +24,7 @@ impl Escrow {
         loop {
             let due = self.shared.store.past_grace(now, &page).await?;
             let Some((ended, last, _)) = due.last() else {
-                return Ok(closed);
+                break;
             };
             page.after = Some((*ended, *last));
             // Together, so that they share commits.
@@ -44,6 +45,8 @@ impl Escrow {
                 }
             }
         }
+        self.shared.store.empty_wal().await?;
+        Ok(closed)
     }
 }
 

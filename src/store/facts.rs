@@ -49,6 +49,8 @@ pub struct Head {
     pub directory_epoch: u64,
     /// When the registration feed last said something.
     pub feed_at: Timestamp,
+    /// Numbers of actors' entries up to this one may have been used in entries that hide whose they are.
+    pub numbered_above: u64,
 }
 
 impl Head {

@@ -13,7 +13,8 @@ use crate::types::Timestamp;
 pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
     const TABLE: &str = "log_head";
     let row = sqlx::query(
-        "SELECT size, root, frontier, last_at, directory_epoch, feed_at FROM log_head WHERE id = 1",
+        "SELECT size, root, frontier, last_at, directory_epoch, feed_at, numbered_above \
+         FROM log_head WHERE id = 1",
     )
     .fetch_one(connection)
     .await?;
@@ -24,6 +25,7 @@ pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, Stor
         last_at: time(TABLE, &row, 3)?,
         directory_epoch: unsigned(TABLE, &row, 4)?,
         feed_at: time(TABLE, &row, 5)?,
+        numbered_above: unsigned(TABLE, &row, 6)?,
     })
 }
 
@@ -38,8 +40,9 @@ pub(super) async fn directory_epoch(connection: &mut SqliteConnection) -> Result
 /// Writes the head of an empty log where there is none.
 pub(super) async fn ensure_head(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO log_head (id, size, root, frontier, last_at, directory_epoch, feed_at) \
-         VALUES (1, 0, $1, $2, 0, 1, 0) ON CONFLICT DO NOTHING",
+        "INSERT INTO log_head \
+         (id, size, root, frontier, last_at, directory_epoch, feed_at, numbered_above) \
+         VALUES (1, 0, $1, $2, 0, 1, 0, 0) ON CONFLICT DO NOTHING",
     )
     .bind(crate::tlog::empty_root().0.to_vec())
     .bind(crate::tlog::Frontier::default().to_bytes())

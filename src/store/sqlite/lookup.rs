@@ -67,8 +67,9 @@ impl Store {
     /// The body and wrapped key of an envelope that has not been erased.
     pub async fn sealed(&self, envelope: EnvelopeId) -> Result<Option<Sealed>, StoreError> {
         let row = sqlx::query(
-            "SELECT body, wrapped_dek, component FROM envelope \
-             WHERE envelope_id = $1 AND body IS NOT NULL",
+            "SELECT s.body, s.wrapped_dek, e.component FROM sealed AS s \
+             JOIN envelope AS e USING (envelope_id) \
+             WHERE s.envelope_id = $1 AND s.body IS NOT NULL",
         )
         .bind(envelope.to_string())
         .fetch_optional(&self.readers)
@@ -89,7 +90,8 @@ impl Store {
     /// A stanza, encrypted under its record, if there is one.
     pub async fn stanza(&self, address: &StanzaAddress) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(sqlx::query_scalar(
-            "SELECT sealed FROM stanza WHERE envelope_id = $1 AND party_id = $2 AND key_id = $3",
+            "SELECT sealed FROM stanza WHERE envelope_id = $1 AND party_id = $2 AND key_id = $3 \
+             AND sealed IS NOT NULL",
         )
         .bind(address.envelope.to_string())
         .bind(address.party.to_string())
@@ -125,9 +127,10 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Wrapped>, StoreError> {
         sqlx::query(
-            "SELECT facts, wrapped_dek, epoch, rowid FROM envelope \
-             WHERE epoch < $1 AND wrapped_dek IS NOT NULL AND (epoch, rowid) > ($2, $3) \
-             ORDER BY epoch, rowid LIMIT $4",
+            "SELECT e.facts, s.wrapped_dek, e.epoch, e.rowid FROM envelope AS e \
+             JOIN sealed AS s USING (envelope_id) \
+             WHERE e.epoch < $1 AND s.wrapped_dek IS NOT NULL AND (e.epoch, e.rowid) > ($2, $3) \
+             ORDER BY e.epoch, e.rowid LIMIT $4",
         )
         .bind(i64::from(epoch))
         .bind(i64::from(after.0))

@@ -9,6 +9,7 @@ mod save;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,6 +28,8 @@ pub struct Store {
     readers: SqlitePool,
     /// As last read; a transaction that finds another epoch reads it anew.
     directory: ArcSwap<Directory>,
+    /// Whether the WAL may still hold what was erased.
+    erased: AtomicBool,
     path: PathBuf,
 }
 
@@ -55,6 +58,7 @@ impl Store {
             writer: Mutex::new(connection),
             readers,
             directory: ArcSwap::new(directory),
+            erased: AtomicBool::new(true),
             path: options.path.clone(),
         })
     }
@@ -84,9 +88,33 @@ impl Store {
             transaction.rollback().await?;
             return Ok(kept);
         }
+        let erases = !changes.erased.is_empty();
         save::changes(&mut transaction, &before, changes).await?;
         transaction.commit().await?;
+        self.erased.fetch_or(erases, Ordering::Relaxed);
         Ok(kept)
+    }
+
+    /// Empties the WAL if it may still hold what was erased. While somebody reads an older state it cannot; then the
+    /// next call does it. Returns whether nothing is left.
+    pub async fn empty_wal(&self) -> Result<bool, StoreError> {
+        if !self.erased.swap(false, Ordering::Relaxed) {
+            return Ok(true);
+        }
+        // A connection of its own, which does not keep writers waiting for a slow reader.
+        let options = connect_options(&self.path).busy_timeout(Duration::from_millis(50));
+        let emptied = async {
+            let mut connection = options.connect().await?;
+            let busy = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)");
+            let busy = busy.fetch_one(&mut connection).await?;
+            connection.close().await?;
+            Ok(busy == 0)
+        };
+        let emptied = emptied.await;
+        if !matches!(emptied, Ok(true)) {
+            self.erased.store(true, Ordering::Relaxed);
+        }
+        emptied
     }
 
     /// What a batch with these needs would see now. For deciding in advance; the transaction decides again.

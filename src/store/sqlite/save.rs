@@ -20,7 +20,7 @@ pub(super) async fn changes(
     log(connection, &changes).await?;
     let moved = sqlx::query(
         "UPDATE log_head SET size = $1, root = $2, frontier = $3, last_at = $4, \
-         directory_epoch = $5, feed_at = $6 WHERE id = 1 AND size = $7",
+         directory_epoch = $5, feed_at = $6, numbered_above = $7 WHERE id = 1 AND size = $8",
     )
     .bind(signed(changes.head.size))
     .bind(changes.head.root.to_vec())
@@ -28,6 +28,7 @@ pub(super) async fn changes(
     .bind(millis(changes.head.last_at))
     .bind(signed(changes.head.directory_epoch))
     .bind(millis(changes.head.feed_at))
+    .bind(signed(changes.head.numbered_above))
     .bind(signed(before.size))
     .execute(connection)
     .await?;
@@ -161,9 +162,9 @@ async fn registrations(
 async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Result<(), StoreError> {
     insert(
         "INSERT INTO envelope (envelope_id, supply_point, component, generation, handover_id, \
-         status, depositor, deposited_at, epoch, wrapped_dek, facts, body) ",
+         status, depositor, deposited_at, epoch, facts) ",
         &changes.envelopes,
-        |mut row, (facts, wrapped_dek, body)| {
+        |mut row, (facts, wrapped_dek, _)| {
             row.push_bind(facts.id.to_string())
                 .push_bind(facts.supply_point.to_string())
                 .push_bind(facts.component.as_str())
@@ -172,9 +173,19 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
                 .push_bind(facts.status.as_str())
                 .push_bind(facts.depositor.to_string())
                 .push_bind(millis(facts.deposited_at))
-                .push_bind(i64::from(facts.epoch))
+                .push_bind(wrapped_dek.as_ref().map(|_| i64::from(facts.epoch)))
+                .push_bind(json(facts));
+        },
+        "",
+    )
+    .run(connection)
+    .await?;
+    insert(
+        "INSERT INTO sealed (envelope_id, wrapped_dek, body) ",
+        &changes.envelopes,
+        |mut row, (facts, wrapped_dek, body)| {
+            row.push_bind(facts.id.to_string())
                 .push_bind(wrapped_dek.clone())
-                .push_bind(json(facts))
                 .push_bind(body.clone());
         },
         "",
@@ -224,15 +235,17 @@ async fn changed_envelopes(
     changes: &Changes,
 ) -> Result<(), StoreError> {
     for (facts, wrapped) in &changes.rewrapped {
-        sqlx::query(
-            "UPDATE envelope SET epoch = $1, wrapped_dek = $2, facts = $3 WHERE envelope_id = $4",
-        )
-        .bind(i64::from(facts.epoch))
-        .bind(wrapped.clone())
-        .bind(json(facts))
-        .bind(facts.id.to_string())
-        .execute(&mut *connection)
-        .await?;
+        sqlx::query("UPDATE envelope SET epoch = $1, facts = $2 WHERE envelope_id = $3")
+            .bind(i64::from(facts.epoch))
+            .bind(json(facts))
+            .bind(facts.id.to_string())
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE sealed SET wrapped_dek = $1 WHERE envelope_id = $2")
+            .bind(wrapped.clone())
+            .bind(facts.id.to_string())
+            .execute(&mut *connection)
+            .await?;
     }
     for facts in changes.statuses.values() {
         sqlx::query("UPDATE envelope SET status = $1, facts = $2 WHERE envelope_id = $3")
@@ -243,15 +256,14 @@ async fn changed_envelopes(
             .await?;
     }
     for envelope in &changes.erased {
-        let id = envelope.to_string();
-        sqlx::query("UPDATE envelope SET wrapped_dek = NULL, body = NULL WHERE envelope_id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("DELETE FROM stanza WHERE envelope_id = $1")
-            .bind(id)
-            .execute(&mut *connection)
-            .await?;
+        for erase in [
+            "UPDATE envelope SET epoch = NULL WHERE envelope_id = $1",
+            "UPDATE sealed SET wrapped_dek = NULL, body = NULL WHERE envelope_id = $1",
+            "UPDATE stanza SET sealed = NULL WHERE envelope_id = $1",
+        ] {
+            let erase = sqlx::query(erase).bind(envelope.to_string());
+            erase.execute(&mut *connection).await?;
+        }
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! A backup is put back after further operations: fenced, recovered from a mirror, at work again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use cos_escrow::cli::demo::events::Event;
 use cos_escrow::cli::demo::play::handover;
 use cos_escrow::client::{ClientError, Request};
 use cos_escrow::envelope::Kem;
+use cos_escrow::tlog::OpenEntry;
 use serde_json::{Value, json};
 
 use crate::live::{
@@ -103,6 +106,58 @@ async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
     for receipt in &acknowledged {
         assert!(receipt.is_in(&log, &service.log_key), "{}", receipt.index);
     }
+}
+
+/// Whose numbers the lost entries used is known only from receipts; without them everybody goes on above all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_of_an_actor_is_used_twice_after_a_recovery() {
+    for are_kept in [false, true] {
+        let (live, service) = Live::open().await;
+        let events: Vec<_> = (0..2).map(|number| live.event(number)).collect();
+        let registrar = live.staff("registrar", &service);
+        live.register(&registrar, &events).await.unwrap();
+        let (_, before) = operations(&live, &service, &events[..1]).await;
+        let (backup, mirror) = (live.path("backup"), live.path("mirror"));
+        succeeds(&live.run(&["db", "backup"], &[("--to", &backup)]).await);
+        let (deposits, lost) = operations(&live, &service, &events[1..]).await;
+        let mut tiles = Mirror::default();
+        let auditor = live.staff("auditor", &service);
+        let log = tiles.fetch(&auditor, &service.log_key).await;
+        tiles.write(&log, &mirror);
+        assert!(service.stop().await.success());
+
+        let from = [("--from", backup.as_path())];
+        succeeds(&live.run(&["db", "restore", "--yes"], &from).await);
+        let kept = lost.iter().filter(|_| are_kept);
+        let kept: Vec<_> = kept.map(|receipt| receipt.document.clone()).collect();
+        let receipts = live.path("receipts.jsonl");
+        write_lines(&receipts, &kept);
+        succeeds(&recover_with(&live, &mirror, &receipts).await);
+
+        let service = live.start().await;
+        let loser = live.client(&live.loser.tls, &service);
+        let again = loser.acknowledged(deposits[0].clone()).await.unwrap();
+        let (_, number) = numbered(&again["receipt"]);
+        let used = before.iter().chain(&lost);
+        let used: BTreeSet<_> = used.map(|receipt| numbered(&receipt.document)).collect();
+        assert_eq!(used.len(), 6);
+        assert_eq!(lost[0].what, What::Deposit);
+        let expected = match are_kept {
+            true => numbered(&lost[0].document).1,
+            false => log.head.size,
+        };
+        assert_eq!(number, expected + 1, "{used:?}");
+    }
+}
+
+/// Whose entry a receipt is of, and its number among those of the same actor.
+fn numbered(receipt: &Value) -> (String, u64) {
+    let leaf = receipt["leaf"].as_str().unwrap();
+    let entry = OpenEntry::read(&BASE64_URL_SAFE_NO_PAD.decode(leaf).unwrap()).unwrap();
+    let disclosures: Vec<String> = serde_json::from_value(receipt["disclosures"].clone()).unwrap();
+    let hidden = entry.open(&disclosures).unwrap();
+    let number = hidden["actor_sequence"].as_u64().unwrap();
+    (hidden["actor"].as_str().unwrap().to_owned(), number)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -394,7 +394,12 @@ async fn an_mpid_never_belongs_to_two_parties() {
 }
 
 /// Releases, writes new keys ahead and confirms that they are in the meter.
-async fn confirmed_rotation(world: &mut World, who: &str, handover: HandoverId, generation: u32) {
+pub(super) async fn confirmed_rotation(
+    world: &mut World,
+    who: &str,
+    handover: HandoverId,
+    generation: u32,
+) {
     assert_eq!(world.release(who, handover, "r").await.status, 200);
     let ahead = write_ahead(world, who, handover).await;
     assert_eq!(ahead["generation"], generation);

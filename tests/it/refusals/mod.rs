@@ -5,6 +5,7 @@ mod batches;
 mod disputes;
 mod door;
 mod envelopes;
+mod erasure;
 mod feed;
 mod forms;
 mod generations;

@@ -1,10 +1,18 @@
 //! Whoever has the database, or changes it under the running service: nothing opens, and nothing wrong comes out.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cos_escrow::envelope::Release;
+use cos_escrow::cli::instance::Instance;
+use cos_escrow::cli::settings::Settings;
+use cos_escrow::client::seal_package;
+use cos_escrow::custody::Custody;
+use cos_escrow::envelope::{Recipient, Release};
+use cos_escrow::types::SystemRandom;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::time::timeout;
@@ -15,7 +23,21 @@ use super::world::{SECRET, SWITCH, World, deposit_body, package, release_body, s
 #[tokio::test]
 async fn no_file_of_the_database_holds_a_secret_of_a_package() {
     let world = World::releasable().await;
-    assert_eq!(world.release("GAIN", switched(), "r1").await.status, 200);
+    // One of which the depositor also knows the key that its content is under.
+    let recipients = [
+        (Recipient::Escrow, world.escrow_key().await),
+        (
+            Recipient::Party(world.loser().party.clone()),
+            world.loser().sealing.public().clone(),
+        ),
+    ];
+    let depositor = world.loser().depositor(world.now());
+    let known = seal_package(&package(), None, &recipients, &depositor).unwrap();
+    let data_key = known.dek(&world.loser().sealing).unwrap();
+    let deposited = world.deposit("LOSE", Some(switched()), &[&known]).await;
+    assert_eq!(deposited.status, 201, "{deposited:?}");
+    let released = world.release("GAIN", switched(), "r1").await;
+    assert_eq!(opened(&world, &released), 2);
     let backup = world.market.folder.join("escrow.db-backup");
     world
         .market
@@ -28,11 +50,58 @@ async fn no_file_of_the_database_holds_a_secret_of_a_package() {
     let raw: Vec<u8> = (0..16).collect();
     let others = ["101112131415161718191A1B1C1D1E1F", "10.1.2.3"];
     let secrets = [SECRET, others[0], others[1]].map(str::as_bytes);
-    for secret in secrets.into_iter().chain([raw.as_slice()]) {
+    let keys = [raw.as_slice(), data_key.expose()];
+    for secret in secrets.into_iter().chain(keys) {
         assert!(!is_kept(&world, secret));
     }
     // The same search finds what is in clear.
     assert!(is_kept(&world, super::world::POINT.as_bytes()));
+}
+
+/// With keys made anew a stolen database is not served at all; with its own it is.
+#[tokio::test]
+async fn a_stolen_database_is_not_served_with_other_keys() {
+    let world = World::releasable().await;
+    let stolen = tempfile::tempdir().unwrap();
+    let folder = &world.market.folder;
+    fs::create_dir(stolen.path().join("pki")).unwrap();
+    for file in
+        ["server.pem", "server.key", "root.pem", "lists.pem"].map(|name| format!("pki/{name}"))
+    {
+        fs::copy(folder.join(&file), stolen.path().join(&file)).unwrap();
+    }
+    for file in ["escrow.toml", "anchor"] {
+        fs::copy(folder.join(file), stolen.path().join(file)).unwrap();
+    }
+    let store = world.market.instance.escrow.store();
+    let backup = stolen.path().join("escrow.db");
+    store.backup(&backup).await.unwrap();
+    let start = || async {
+        let settings = Settings::load(&stolen.path().join("escrow.toml")).unwrap();
+        let clock = Arc::new(world.market.clock.clone());
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        Instance::start(settings, clock, Arc::new(SystemRandom), metrics).await
+    };
+
+    assert!(start().await.is_err(), "no keys");
+    let keys = stolen.path().join("keys");
+    Custody::open_or_create(&keys, world.now(), &SystemRandom).unwrap();
+    for anchored in [true, false] {
+        if !anchored {
+            fs::remove_file(stolen.path().join("anchor")).unwrap();
+        }
+        let others = start().await.err().expect("other keys");
+        let said = format!("{others:?}");
+        assert!(said.contains("the log began with the key"), "{said}");
+    }
+
+    fs::remove_dir_all(&keys).unwrap();
+    fs::create_dir(&keys).unwrap();
+    for file in fs::read_dir(folder.join("keys")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), keys.join(file.file_name())).unwrap();
+    }
+    start().await.unwrap().stop().await;
 }
 
 #[tokio::test]
@@ -47,8 +116,8 @@ async fn rows_swapped_under_the_service_release_nothing_that_opens() {
     );
     let mut database = open(&world).await;
     for (table, column) in [
-        ("envelope", "wrapped_dek"),
-        ("envelope", "body"),
+        ("sealed", "wrapped_dek"),
+        ("sealed", "body"),
         ("stanza", "sealed"),
     ] {
         swap(&mut database, table, column).await;
@@ -169,11 +238,7 @@ fn opened(world: &World, reply: &Reply) -> usize {
 
 /// Swaps a column between the two rows of the two generations.
 async fn swap(database: &mut SqliteConnection, table: &str, column: &str) {
-    let select = format!("SELECT rowid, {column} FROM {table} ORDER BY envelope_id");
-    let select = match table {
-        "stanza" => format!("SELECT envelope_id, {column} FROM {table} ORDER BY envelope_id"),
-        _ => select.replace("rowid", "envelope_id"),
-    };
+    let select = format!("SELECT envelope_id, {column} FROM {table} ORDER BY envelope_id");
     let rows = sqlx::query(sqlx::AssertSqlSafe(select))
         .fetch_all(&mut *database)
         .await
@@ -190,7 +255,7 @@ async fn swap(database: &mut SqliteConnection, table: &str, column: &str) {
     }
 }
 
-async fn open(world: &World) -> SqliteConnection {
+pub(super) async fn open(world: &World) -> SqliteConnection {
     let file = world.market.folder.join("escrow.db");
     let url = format!("sqlite://{}", file.display());
     SqliteConnection::connect(&url).await.unwrap()
@@ -198,10 +263,10 @@ async fn open(world: &World) -> SqliteConnection {
 
 /// Whether a file of the database holds these bytes.
 fn is_kept(world: &World, secret: &[u8]) -> bool {
-    let files = std::fs::read_dir(&world.market.folder).unwrap();
+    let files = fs::read_dir(&world.market.folder).unwrap();
     files.map(|file| file.unwrap()).any(|file| {
         let name = file.file_name().into_string().unwrap();
-        name.starts_with("escrow.db") && contains(&std::fs::read(file.path()).unwrap(), secret)
+        name.starts_with("escrow.db") && contains(&fs::read(file.path()).unwrap(), secret)
     })
 }
 
