@@ -60,9 +60,17 @@ pub struct Output {
 impl Output {
     /// Prints a list.
     pub fn rows<R: Row>(&self, rows: &[R]) -> Result<(), Failure> {
-        match self.format {
-            Format::Json => self.json(&rows),
-            Format::Table | Format::Csv => self.print(&Sheet::new(self.format).lot(rows)?),
+        self.print(&Self::text(rows, self.format)?)
+    }
+
+    /// A list as text.
+    pub fn text<R: Row>(rows: &[R], format: Format) -> Result<String, Failure> {
+        match format {
+            Format::Table | Format::Csv => Sheet::new(format).lot(rows),
+            Format::Json => {
+                let text = serde_json::to_string_pretty(rows).map_err(Failure::failed)?;
+                Ok(format!("{text}\n"))
+            }
         }
     }
 

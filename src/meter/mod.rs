@@ -4,7 +4,7 @@
 //! released    what came with the release          escrow    what is asked of the escrow
 //! secrets     what opens a meter                  profile   what differs between types of meters
 //! link        one meter, one session a time       journal   what is known, durable before it matters
-//! takeover    the steps, in order                 fleet     many takeovers at once
+//! takeover    the steps, in order                 fleet     many takeovers at once, at a pace
 //! plan        what would be sent                  simulate  meters in this process
 //! ```
 
@@ -12,6 +12,7 @@ pub mod escrow;
 pub mod fleet;
 pub mod journal;
 pub mod link;
+mod pace;
 pub mod plan;
 pub mod profile;
 pub mod released;

@@ -1,9 +1,10 @@
 //! Takes simulated meters over with what was released, and shows that the losing supplier is out.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::sync::OnceCell;
 
 use super::events::Event;
 use super::market::Market;
@@ -12,7 +13,7 @@ use crate::cli::exit::Failure;
 use crate::cli::meter::simulation::Seed;
 use crate::cli::takeover::{JournalKey, Opened, SupplierEscrow};
 use crate::dlms::SystemTitle;
-use crate::meter::journal::{Journal, JournalSettings};
+use crate::meter::journal::{Intake, Journal, JournalSettings};
 use crate::meter::link::{DlmsDial, MeterDial};
 use crate::meter::profile::Profiles;
 use crate::meter::secrets::Secrets;
@@ -92,9 +93,10 @@ async fn one(
         client: &supplier.client,
         party: supplier.party.clone(),
         signer: &supplier.signer,
-        own_key: supplier.sealing.public().clone(),
+        own_key: None,
         clock: &market.clock,
-        opened: BTreeMap::from([(opened.handover, opened)]),
+        journal: &journal,
+        escrow_key: OnceCell::new(),
     };
     let dlms = DlmsDial {
         title: SystemTitle(*b"COSESCRW"),
@@ -111,7 +113,15 @@ async fn one(
         random: &SystemRandom,
         settings: Settings::default(),
     };
-    takeover.claim(&meter).await.map_err(Failure::failed)?;
+    let papers = opened.papers(supplier.sealing.public());
+    let intake = Intake {
+        meter: &meter,
+        papers: Some(&papers),
+        network: "",
+        run: None,
+    };
+    let claimed = journal.take_in(intake, market.clock.now()).await;
+    claimed.map_err(Failure::failed)?;
     let outcome = takeover
         .run(meter.handover, &|_, _| {})
         .await

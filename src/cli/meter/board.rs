@@ -37,7 +37,7 @@ impl<'o> Board<'o> {
 
     /// Shows how many meters are where.
     pub(super) fn show(&self, counts: &Counts) {
-        let ended = counts.ended();
+        let ended = counts.ended().min(self.total);
         if let Some(bar) = &self.bar {
             bar.set_position(ended as u64);
             bar.set_message(described(counts));

@@ -1,4 +1,4 @@
-//! A head end's desk: its journal, the key that seals what is in it, and the releases that it works with.
+//! A head end's desk: its journal, and the key that seals what is in it. The two are all that a takeover needs to go on.
 //!
 //! The file of the key:
 //!
@@ -7,8 +7,9 @@
 //! key <32 bytes, unpadded base64url>
 //! ```
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,12 +17,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-pub use super::kept::KeptReleases;
-
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::{self, NewFile};
 use crate::cli::takeover::JournalKey;
-use crate::meter::journal::{Journal, JournalError, JournalSettings};
+use crate::meter::journal::{Journal, JournalError, JournalSettings, Query};
 use crate::types::{Secret, SystemRandom};
 
 /// Where the journal and its key are.
@@ -35,20 +34,21 @@ pub struct Files {
     pub journal_key: PathBuf,
 }
 
-/// An open journal with what belongs to it.
+/// An open journal.
 pub struct Desk {
     /// The journal.
     pub journal: Journal,
-    /// The releases of its takeovers.
-    pub releases: KeptReleases,
+    /// Says, while it is held, that this process works with the journal. The system lets go of it when the process dies.
+    _lock: Option<File>,
 }
 
 impl Desk {
-    /// Opens a desk; journal and key are made when neither is there.
+    /// Opens a desk to work at; journal and key are made when neither is there.
     pub async fn open_or_create(
         arguments: &Files,
         settings: JournalSettings,
     ) -> Result<Self, Failure> {
+        let lock = lock(&arguments.journal)?;
         let is_new = fs::metadata(&arguments.journal).map_or(0, |file| file.len()) == 0;
         if is_new && !arguments.journal_key.exists() {
             // ORDER: the key is on the disk before anything is sealed with it.
@@ -57,37 +57,79 @@ impl Desk {
                 &JournalKey::random(&SystemRandom).to_secret(),
             )?;
         }
-        Self::open_files(arguments, settings).await
+        Self::open_locked(arguments, settings, lock).await
     }
 
-    /// Opens a desk that is there.
+    /// Opens a desk that is there, to work at.
     pub async fn open(arguments: &Files, settings: JournalSettings) -> Result<Self, Failure> {
-        if !arguments.journal.exists() {
-            let missing = format!("there is no journal `{}`", arguments.journal.display());
-            let failure = Failure::new(Exit::NotFound, missing);
-            return Err(failure.hint("`cos-escrow meter takeover` makes one"));
-        }
-        Self::open_files(arguments, settings).await
+        is_there(arguments)?;
+        let lock = lock(&arguments.journal)?;
+        Self::open_locked(arguments, settings, lock).await
     }
 
-    async fn open_files(arguments: &Files, settings: JournalSettings) -> Result<Self, Failure> {
-        let key = JournalKey::from_secret(&read_key(&arguments.journal_key)?)?;
-        let journal = Journal::open(&arguments.journal, Arc::new(key), settings).await?;
-        // Another key would be found out only half-way through the night.
-        if let Some(first) = journal.list().await?.first() {
-            journal.record(first.handover).await?;
-        }
+    /// Opens a desk that is there, to look at what somebody else may work with.
+    pub async fn look(arguments: &Files) -> Result<Self, Failure> {
+        is_there(arguments)?;
         Ok(Self {
-            journal,
-            releases: KeptReleases::beside(&arguments.journal),
+            journal: open_files(arguments, JournalSettings::default()).await?,
+            _lock: None,
         })
     }
 
-    /// Removes the releases of takeovers that are over.
-    pub async fn clear(&self) -> Result<(), Failure> {
-        let all = self.journal.list().await?;
-        let mut over = all.iter().filter(|takeover| takeover.is_over());
-        over.try_for_each(|takeover| self.releases.forget(takeover.handover))
+    async fn open_locked(
+        arguments: &Files,
+        settings: JournalSettings,
+        lock: File,
+    ) -> Result<Self, Failure> {
+        let journal = open_files(arguments, settings).await?;
+        // Nobody else works here, so who held a lease has died.
+        journal.end_all_leases().await?;
+        Ok(Self {
+            journal,
+            _lock: Some(lock),
+        })
+    }
+}
+
+fn is_there(arguments: &Files) -> Result<(), Failure> {
+    if arguments.journal.exists() {
+        return Ok(());
+    }
+    let missing = format!("there is no journal `{}`", arguments.journal.display());
+    let failure = Failure::new(Exit::NotFound, missing);
+    Err(failure.hint("`cos-escrow meter takeover` makes one"))
+}
+
+async fn open_files(arguments: &Files, settings: JournalSettings) -> Result<Journal, Failure> {
+    let key = JournalKey::from_secret(&read_key(&arguments.journal_key)?)?;
+    let journal = Journal::open(&arguments.journal, Arc::new(key), settings).await?;
+    // Another key would be found out only half-way through the night.
+    let first = Query {
+        limit: 1,
+        ..Query::default()
+    };
+    if let Some(first) = journal.list(&first).await?.first() {
+        journal.record(first.handover).await?;
+    }
+    Ok(journal)
+}
+
+/// Keeps other processes from working with a journal, by a file beside it.
+fn lock(journal: &Path) -> Result<File, Failure> {
+    let mut path = OsString::from(journal);
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = file.open(&path).map_err(|error| files::at(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("another process works with `{}`", journal.display());
+            Err(Failure::new(Exit::TryAgain, message)
+                .hint("`cos-escrow meter status` shows how far it is"))
+        }
+        Err(TryLockError::Error(error)) => Err(files::at(&path, &error)),
     }
 }
 
@@ -169,6 +211,27 @@ mod tests {
         assert_eq!(mode.mode() & 0o777, 0o600);
         opened(&arguments).await.unwrap();
         assert_eq!(fs::read(&arguments.journal_key).unwrap(), made);
+    }
+
+    #[tokio::test]
+    async fn one_process_works_with_a_journal_while_others_may_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = arguments(folder.path());
+        let settings = JournalSettings::default();
+        let desk = Desk::open_or_create(&arguments, settings).await.unwrap();
+        assert_eq!(opened(&arguments).await, Err(Exit::TryAgain));
+        let looked = Desk::look(&arguments).await.unwrap();
+        assert!(
+            looked
+                .journal
+                .list(&Query::default())
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        desk.journal.close().await;
+        drop(desk);
+        opened(&arguments).await.unwrap();
     }
 
     #[tokio::test]

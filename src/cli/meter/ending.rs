@@ -1,19 +1,19 @@
-//! How takeovers ended, for people and scripts: one row a meter, one exit code for the night.
-
-use std::collections::BTreeMap;
+//! How takeovers ended, for people and scripts: one row a meter, what it needs next, one exit code for the night.
 
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Row;
 use crate::meter::escrow::{EscrowError, Path, Report, StopReason};
-use crate::meter::journal::{JournalError, Status};
+use crate::meter::fleet::Ended;
+use crate::meter::journal::{JournalError, Note, Status};
 use crate::meter::takeover::{Outcome, TakeoverError};
 use crate::types::{HandoverId, MeterSerial, SupplyPoint, Timestamp};
 
 /// How the run of one takeover ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
 pub enum Verdict {
     /// New keys work, the released ones are refused, the escrow knows.
     Rotated,
@@ -33,10 +33,63 @@ pub enum Verdict {
     Busy,
     /// Something failed on our side.
     Failed,
+    /// It has not been run to an end yet.
+    Pending,
+}
+
+/// What a meter needs next.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// Somebody has to go there.
+    SiteVisit,
+    /// The losing supplier has to deposit again.
+    NewDeposit,
+    /// Somebody has to look into it here.
+    Review,
+    /// The same command again.
+    Retry,
+    /// The same command again, but not before a time.
+    Wait,
+    /// Nothing.
+    Nothing,
+}
+
+impl Need {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SiteVisit => "site_visit",
+            Self::NewDeposit => "new_deposit",
+            Self::Review => "review",
+            Self::Retry => "retry",
+            Self::Wait => "wait",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Verdict {
-    fn as_str(self) -> &'static str {
+    const ALL: [Self; 10] = [
+        Self::Rotated,
+        Self::NotRotatable,
+        Self::Rejected,
+        Self::Stopped,
+        Self::Refused,
+        Self::Tampered,
+        Self::Waiting,
+        Self::Busy,
+        Self::Failed,
+        Self::Pending,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Rotated => "rotated",
             Self::NotRotatable => "not_rotatable",
@@ -47,6 +100,18 @@ impl Verdict {
             Self::Waiting => "waiting",
             Self::Busy => "busy",
             Self::Failed => "failed",
+            Self::Pending => "pending",
+        }
+    }
+
+    fn need(self) -> Need {
+        match self {
+            Self::Rotated => Need::Nothing,
+            Self::NotRotatable | Self::Stopped => Need::SiteVisit,
+            Self::Rejected => Need::NewDeposit,
+            Self::Refused | Self::Tampered => Need::Review,
+            Self::Waiting => Need::Wait,
+            Self::Busy | Self::Failed | Self::Pending => Need::Retry,
         }
     }
 
@@ -55,7 +120,7 @@ impl Verdict {
             Self::Rotated => Exit::Ok,
             Self::NotRotatable | Self::Rejected | Self::Stopped | Self::Refused => Exit::Refused,
             Self::Tampered => Exit::Unverified,
-            Self::Waiting | Self::Busy => Exit::TryAgain,
+            Self::Waiting | Self::Busy | Self::Pending => Exit::TryAgain,
             Self::Failed => Exit::Failed,
         }
     }
@@ -72,6 +137,8 @@ pub struct Ending {
     pub supply_point: Option<SupplyPoint>,
     /// How it ended.
     pub outcome: Verdict,
+    /// What it needs next.
+    pub needs: Need,
     /// Why, or what is left to know.
     pub reason: String,
     /// When to go on.
@@ -79,53 +146,67 @@ pub struct Ending {
 }
 
 impl Row for Ending {
-    const COLUMNS: &'static [&'static str] = &["serial", "supply_point", "outcome", "reason"];
+    const COLUMNS: &'static [&'static str] = &[
+        "serial",
+        "supply_point",
+        "outcome",
+        "needs",
+        "wait_until",
+        "reason",
+    ];
 
     fn cells(&self) -> Vec<String> {
         let serial = self.serial.as_ref().map(ToString::to_string);
         let supply_point = self.supply_point.as_ref().map(ToString::to_string);
+        let wait_until = self.wait_until.map(|until| until.to_string());
         vec![
             serial.unwrap_or_default(),
             supply_point.unwrap_or_default(),
             self.outcome.as_str().to_owned(),
+            self.needs.to_string(),
+            wait_until.unwrap_or_default(),
             self.reason.clone(),
         ]
     }
 }
 
 impl Ending {
-    /// The ending of a run.
-    pub fn of_run(
-        handover: HandoverId,
-        known: &BTreeMap<HandoverId, Status>,
-        outcome: &Result<Outcome, TakeoverError>,
-    ) -> Self {
-        let (verdict, reason, wait_until) = match outcome {
-            Ok(outcome) => of_outcome(outcome),
-            Err(error) => (of_error(error), error.to_string(), None),
-        };
-        let status = known.get(&handover);
+    /// The ending of the last run of a takeover, as the journal has it.
+    pub fn of_status(status: Status) -> Self {
+        let word = status.note.as_ref().map(|note| note.outcome.as_str());
+        let known = Verdict::ALL.into_iter().find(|v| Some(v.as_str()) == word);
+        let outcome = known.unwrap_or(Verdict::Pending);
+        let waits = outcome == Verdict::Waiting && status.wait_until > Timestamp::default();
         Self {
-            handover: Some(handover),
-            serial: status.map(|status| status.serial.clone()),
-            supply_point: status.map(|status| status.supply_point.clone()),
-            outcome: verdict,
-            reason,
-            wait_until,
+            handover: Some(status.handover),
+            serial: Some(status.serial),
+            supply_point: Some(status.supply_point),
+            outcome,
+            needs: match outcome.need() {
+                Need::Wait if !waits => Need::Retry,
+                need => need,
+            },
+            reason: status.note.map(|note| note.reason).unwrap_or_default(),
+            wait_until: waits.then_some(status.wait_until),
         }
     }
 
     /// The ending of a takeover that could not begin.
     pub fn of_failure(handover: Option<HandoverId>, failure: &Failure) -> Self {
+        let outcome = match failure.exit {
+            Exit::TryAgain => Verdict::Waiting,
+            Exit::Failed => Verdict::Failed,
+            Exit::Unverified => Verdict::Tampered,
+            _ => Verdict::Refused,
+        };
         Self {
             handover,
             serial: None,
             supply_point: None,
-            outcome: match failure.exit {
-                Exit::TryAgain => Verdict::Waiting,
-                Exit::Failed => Verdict::Failed,
-                Exit::Unverified => Verdict::Tampered,
-                _ => Verdict::Refused,
+            outcome,
+            needs: match outcome.need() {
+                Need::Wait => Need::Retry,
+                need => need,
             },
             reason: failure.message.clone(),
             wait_until: None,
@@ -143,23 +224,27 @@ impl Ending {
     }
 }
 
-fn of_outcome(outcome: &Outcome) -> (Verdict, String, Option<Timestamp>) {
+/// The ending of a run, as the journal keeps it.
+pub fn note(ended: &Ended) -> Note {
+    let (verdict, reason) = match ended {
+        Ok(outcome) => of_outcome(outcome),
+        Err(error) => (of_error(error), error.to_string()),
+    };
+    Note {
+        outcome: verdict.as_str().to_owned(),
+        reason,
+    }
+}
+
+fn of_outcome(outcome: &Outcome) -> (Verdict, String) {
     match outcome {
-        Outcome::Done(report) => {
-            let (verdict, reason) = of_report(report);
-            (verdict, reason, None)
+        Outcome::Done(report) => of_report(report),
+        Outcome::Waiting { cause, .. } => {
+            let cause = cause.as_ref().map(ToString::to_string);
+            (Verdict::Waiting, cause.unwrap_or_default())
         }
-        Outcome::Waiting { until, cause } => {
-            let cause = cause.as_ref().map(|cause| format!("{cause}, "));
-            let reason = format!("{}not before {until}", cause.unwrap_or_default());
-            (Verdict::Waiting, reason, Some(*until))
-        }
-        Outcome::Stopped(reason) => (Verdict::Stopped, explained(*reason).to_owned(), None),
-        Outcome::Busy => (
-            Verdict::Busy,
-            "another worker has the meter".to_owned(),
-            None,
-        ),
+        Outcome::Stopped(reason) => (Verdict::Stopped, explained(*reason).to_owned()),
+        Outcome::Busy => (Verdict::Busy, "another worker has the meter".to_owned()),
     }
 }
 
@@ -188,7 +273,8 @@ fn of_error(error: &TakeoverError) -> Verdict {
         TakeoverError::Escrow(EscrowError::Unavailable(_))
         | TakeoverError::Journal(JournalError::LeaseLost) => Verdict::Waiting,
         TakeoverError::Escrow(EscrowError::Refused(_)) => Verdict::Refused,
-        TakeoverError::Escrow(EscrowError::Tampered(_)) => Verdict::Tampered,
+        TakeoverError::Escrow(EscrowError::Tampered(_))
+        | TakeoverError::Journal(JournalError::Sealed(_)) => Verdict::Tampered,
         TakeoverError::Journal(_) | TakeoverError::NoProfile(_) => Verdict::Failed,
     }
 }
@@ -243,12 +329,25 @@ pub fn verdict(endings: &[Ending]) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::dlms::keys::KeyRole;
+    use crate::meter::journal::State;
     use crate::meter::link::LinkError;
     use crate::meter::secrets::Role;
 
-    fn ending(outcome: &Result<Outcome, TakeoverError>) -> Ending {
-        let handover = HandoverId::random(&crate::types::SystemRandom);
-        Ending::of_run(handover, &BTreeMap::new(), outcome)
+    fn ending(ended: &Ended) -> Ending {
+        let wait_until = match ended {
+            Ok(Outcome::Waiting { until, .. }) => *until,
+            _ => Timestamp::default(),
+        };
+        Ending::of_status(Status {
+            handover: HandoverId::random(&crate::types::SystemRandom),
+            supply_point: "9693016118873".parse().unwrap(),
+            serial: "E1".parse().unwrap(),
+            network: String::new(),
+            state: State::Claimed,
+            stopped: None,
+            wait_until,
+            note: Some(note(ended)),
+        })
     }
 
     fn rotated() -> Ending {
@@ -290,10 +389,25 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_what_is_left_to_know() {
+    fn a_row_says_what_is_left_to_know_and_to_do() {
         let notes = "over the losing supplier's path; stays open: GBEK";
-        assert_eq!(rotated().cells(), ["", "", "rotated", notes]);
-        let until = "the meter cannot be reached, not before 2026-09-21T14:13:20.000Z";
-        assert_eq!(waiting().cells(), ["", "", "waiting", until]);
+        assert_eq!(rotated().cells()[2..], ["rotated", "nothing", "", notes]);
+        let until = "2026-09-21T14:13:20.000Z";
+        let cause = "the meter cannot be reached";
+        assert_eq!(waiting().cells()[2..], ["waiting", "wait", until, cause]);
+    }
+
+    #[test]
+    fn every_ending_says_who_has_to_do_something() {
+        let needs = |ended: Ended| ending(&ended).needs;
+        let report = |report| needs(Ok(Outcome::Done(report)));
+        let rejected = Report::Rejected(StopReason::WrongKeys);
+        assert_eq!(report(rejected), Need::NewDeposit);
+        let kept = Report::CannotRotate(StopReason::TransferRefused);
+        assert_eq!(report(kept), Need::SiteVisit);
+        let unavailable = EscrowError::Unavailable("busy".to_owned());
+        assert_eq!(needs(Err(unavailable.into())), Need::Retry);
+        let refused = EscrowError::Refused("no".to_owned());
+        assert_eq!(needs(Err(refused.into())), Need::Review);
     }
 }

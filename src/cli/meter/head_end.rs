@@ -1,26 +1,27 @@
 //! The gaining supplier's head end: claims released meters and runs their takeovers.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 use super::desk::Desk;
-use super::ending::Ending;
-use super::releases::{Loaded, SealingKeys, Unsigned, Verified};
+use super::ending::{Ending, note};
+use super::releases::{Loaded, Unsigned, Verified};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::takeover::{Opened, SupplierEscrow};
+use crate::cli::takeover::SupplierEscrow;
 use crate::client::Client;
 use crate::dlms::SystemTitle;
 use crate::envelope::SealingPublicKey;
 use crate::identity::{Anchors, SigningIdentity};
-use crate::meter::fleet::{Counts, run_fleet};
-use crate::meter::journal::{Claim, JournalSettings};
+use crate::meter::fleet::{Bounds, Counts, run_fleet};
+use crate::meter::journal::{Claim, Intake, JournalSettings, Query, RunId, Scope};
 use crate::meter::link::{DlmsDial, MeterDial};
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
 use crate::meter::takeover::{Rounds, Settings, Takeover};
-use crate::types::{Clock, HandoverId, PartyId, SystemRandom};
+use crate::types::{Clock, PartyId, SystemRandom, Timestamp};
 
 /// How meters are taken over.
 #[derive(clap::Args, Clone, Debug)]
@@ -29,6 +30,16 @@ pub struct How {
     /// Meters at the same time.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CONCURRENCY)]
     pub concurrency: NonZeroUsize,
+    /// Meters of one network (access point, or provider of the card) at the same time; as many as `--concurrency` if not
+    /// given.
+    #[arg(long, value_name = "N")]
+    pub per_network: Option<NonZeroUsize>,
+    /// Connections that are made to one network in a second; as many as come if not given.
+    #[arg(long, value_name = "N")]
+    pub connects_per_second: Option<NonZeroU32>,
+    /// Go on for so long, with meters whose wait is over in the meantime.
+    #[arg(long = "for", value_name = "MINUTES", default_value_t = 0)]
+    pub minutes: u64,
     /// What is sent.
     #[command(flatten)]
     pub rotation: Rotation,
@@ -38,7 +49,7 @@ pub struct How {
     /// Our system title, 16 hexadecimal digits: head ends with journals of their own need titles of their own.
     #[arg(long, value_name = "HEX", default_value = DEFAULT_TITLE, value_parser = SystemTitle::from_hex)]
     pub system_title: SystemTitle,
-    /// How long a worker that died keeps others from its meter.
+    /// How long a worker that hangs keeps others from its meter; that of a process that died is free at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lease: u64,
     /// How long to leave a meter alone that cannot be reached.
@@ -101,6 +112,9 @@ impl Default for How {
     fn default() -> Self {
         Self {
             concurrency: DEFAULT_CONCURRENCY,
+            per_network: None,
+            connects_per_second: None,
+            minutes: 0,
             rotation: Rotation::default(),
             accept_unsigned: false,
             system_title: SystemTitle(*b"COSESCRW"),
@@ -122,32 +136,14 @@ pub struct HeadEnd<'a> {
     pub anchors: &'a Anchors,
     /// Its time.
     pub clock: &'a dyn Clock,
-    /// Journal and releases.
+    /// Its journal.
     pub desk: &'a Desk,
     /// What is particular to types of meters.
     pub profiles: Profiles,
     /// How.
     pub how: How,
-}
-
-/// Takeovers that may run: their releases opened, and the key that their next packages are sealed to.
-#[derive(Default)]
-pub struct Work {
-    opened: BTreeMap<HandoverId, Opened>,
-    own_key: Option<SealingPublicKey>,
-    handovers: Vec<HandoverId>,
-}
-
-impl Work {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.handovers.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.handovers.is_empty()
-    }
+    /// The sealing key for the next packages, if not the one that each release is sealed to.
+    pub own_key: Option<SealingPublicKey>,
 }
 
 impl HeadEnd<'_> {
@@ -160,8 +156,13 @@ impl HeadEnd<'_> {
         loaded.verified(self.anchors, unsigned)
     }
 
-    /// Writes a released meter down. From then on `resume` knows it.
-    pub async fn claim(&self, release: &Verified, meter: &ReleasedMeter) -> Result<Claim, Failure> {
+    /// Writes a released meter down, as part of a run. From then on `resume` knows it.
+    pub async fn claim(
+        &self,
+        release: &Verified,
+        meter: &ReleasedMeter,
+        run: RunId,
+    ) -> Result<Claim, Failure> {
         let loaded = release.loaded();
         if loaded.recipient != self.party {
             let message = format!(
@@ -170,86 +171,32 @@ impl HeadEnd<'_> {
             );
             return Err(Failure::new(Exit::Refused, message));
         }
-        // ORDER: what is in the journal has its release beside it, or it could not go on after a crash.
-        self.desk.releases.keep(loaded.handover(), &loaded.bytes)?;
-        let claim = self.desk.journal.claim(meter, self.clock.now()).await?;
-        Ok(claim)
-    }
-
-    /// The work that claimed releases make.
-    pub fn work(&self, releases: Vec<Verified>, keys: &SealingKeys) -> Work {
-        let own_key = keys.newest(releases.iter().map(Verified::loaded)).cloned();
-        let opened: BTreeMap<_, _> = releases
-            .into_iter()
-            .map(Verified::into_loaded)
-            .map(|loaded| (loaded.handover(), loaded.opened))
-            .collect();
-        Work {
-            own_key,
-            handovers: opened.keys().copied().collect(),
-            opened,
-        }
-    }
-
-    /// The work that the journal has left, and what is wrong with the releases beside it. A takeover whose release does
-    /// not verify is not gone on with.
-    pub async fn unfinished(
-        &self,
-        keys: &SealingKeys,
-    ) -> Result<(Work, Vec<(HandoverId, Failure)>), Failure> {
-        let all = self.desk.journal.list().await?;
-        let open = all.iter().filter(|takeover| !takeover.is_over());
-        let (mut handovers, mut releases, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-        for handover in open.map(|takeover| takeover.handover) {
-            match self.kept(handover, keys) {
-                Ok(kept) => releases.push(kept),
-                Err(failure) => {
-                    let tampered = failure.exit == Exit::Unverified;
-                    failures.push((handover, failure));
-                    if tampered {
-                        continue;
-                    }
-                }
-            }
-            handovers.push(handover);
-        }
-        let work = Work {
-            handovers,
-            ..self.work(releases, keys)
+        let papers = loaded.opened.papers(&loaded.sealed_to);
+        let intake = Intake {
+            meter,
+            papers: Some(&papers),
+            network: &loaded.opened.network(),
+            run: Some(run),
         };
-        Ok((work, failures))
+        Ok(self.desk.journal.take_in(intake, self.clock.now()).await?)
     }
 
-    fn kept(&self, handover: HandoverId, keys: &SealingKeys) -> Result<Verified, Failure> {
-        let missing = || {
-            let message = format!("the release of `{handover}` is not beside the journal");
-            Failure::new(Exit::NotFound, message)
-                .hint("fetch it again, and start `meter takeover` with it")
-        };
-        let bytes = self.desk.releases.read(handover)?.ok_or_else(missing)?;
-        self.verified(Loaded::open(bytes, keys)?)
-    }
-
-    /// Takes the meters as far as they go now. Dropped at any point, it goes on with the next run.
+    /// Takes the meters of a run as far as they go until it has had its time. Dropped at any point, it goes on with the
+    /// next run.
     pub async fn run(
         &self,
-        work: Work,
+        run: RunId,
         on_change: &(dyn Fn(&Counts) + Sync),
-    ) -> Result<Vec<Ending>, Failure> {
-        let Some(own_key) = work.own_key else {
-            return match work.handovers.is_empty() {
-                true => Ok(Vec::new()),
-                false => Err(no_own_key()),
-            };
-        };
+    ) -> Result<(), Failure> {
         let journal = &self.desk.journal;
         let escrow = SupplierEscrow {
             client: self.client,
             party: self.party.clone(),
             signer: self.signer,
-            own_key,
+            own_key: self.own_key.clone(),
             clock: self.clock,
-            opened: work.opened,
+            journal,
+            escrow_key: OnceCell::new(),
         };
         let dlms = DlmsDial {
             title: self.how.system_title,
@@ -266,21 +213,56 @@ impl HeadEnd<'_> {
             random: &SystemRandom,
             settings: self.how.settings(),
         };
-        let at_once = self.how.concurrency.get();
-        let outcomes = run_fleet(&takeover, &work.handovers, at_once, on_change).await;
-        self.desk.clear().await?;
-        let known = journal.list().await?.into_iter();
-        let known = known.map(|status| (status.handover, status)).collect();
-        let ending = |(handover, outcome)| Ending::of_run(handover, &known, &outcome);
-        Ok(outcomes.into_iter().map(ending).collect())
+        let at_once = self.how.concurrency;
+        let bounds = Bounds {
+            scope: Scope::Run(run),
+            at_once,
+            per_network: self.how.per_network.unwrap_or(at_once),
+            connects_per_second: self.how.connects_per_second,
+            describe: &note,
+            on_change,
+        };
+        let end = self
+            .clock
+            .now()
+            .after(Duration::from_secs(self.how.minutes * 60));
+        loop {
+            run_fleet(&takeover, bounds).await?;
+            match self.next_pass(bounds.scope).await? {
+                Some(at) if at < end => tokio::time::sleep(at.since(self.clock.now())).await,
+                _ => return Ok(()),
+            }
+        }
     }
-}
 
-fn no_own_key() -> Failure {
-    let message = "no sealing key of ours is known, and new keys must be sealed to one";
-    Failure::new(Exit::NotFound, message).hint("name it with `--sealing-key`")
+    /// When there is something to do again, a moment from now at the earliest: who refuses at once is not asked at once.
+    async fn next_pass(&self, scope: Scope) -> Result<Option<Timestamp>, Failure> {
+        let next = self.desk.journal.next_due(scope).await?;
+        Ok(next.map(|at| at.max(self.clock.now().after(BREATH))))
+    }
+
+    /// How the takeovers of a run stand.
+    pub async fn endings(&self, run: RunId) -> Result<Vec<Ending>, Failure> {
+        let mut query = Query {
+            scope: Scope::Run(run),
+            limit: PAGE,
+            ..Query::default()
+        };
+        let mut endings = Vec::new();
+        loop {
+            let page = self.desk.journal.list(&query).await?;
+            let Some(last) = page.last() else {
+                return Ok(endings);
+            };
+            query.after = Some(last.handover);
+            endings.extend(page.into_iter().map(Ending::of_status));
+        }
+    }
 }
 
 const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(100).expect("not zero");
 /// `COSESCRW`.
 const DEFAULT_TITLE: &str = "434F534553435257";
+const BREATH: Duration = Duration::from_secs(5);
+/// Takeovers that are looked up at a time.
+const PAGE: u32 = 1_000;

@@ -4,9 +4,9 @@ mod board;
 pub mod desk;
 pub mod ending;
 pub mod head_end;
-mod kept;
 pub mod plan;
 pub mod releases;
+mod report;
 pub mod simulation;
 mod status;
 mod takeover;
@@ -50,23 +50,27 @@ enum Command {
     /// Take released meters over: new keys in, the losing supplier out.
     #[command(after_help = "Examples:\n  \
         cos-escrow meter takeover --release meter.release --journal night.db --journal-key journal.key\n  \
-        cos-escrow meter takeover --from releases.ndjson --journal night.db --journal-key journal.key -o csv\n\n\
+        cos-escrow meter takeover --from releases.ndjson --journal night.db --journal-key journal.key --report night.csv\n  \
+        cos-escrow meter takeover --from - --journal night.db --journal-key journal.key --concurrency 2000 --for 360\n\n\
         A line of `--from` is {\"release\":\"FILE\",\"address\":\"IP:PORT\",\"repoint\":{…}}; only `release`\n\
-        is needed, and paths are relative to the list. The journal, its key and the folder\n\
-        `JOURNAL.releases` beside it are all that `meter resume` needs, here or on another machine.\n\n\
+        is needed, and paths are relative to the list, `-` is stdin. The same command goes on after a\n\
+        crash; the journal and its key are all that `meter resume` needs, here or on another machine.\n\n\
         Exit codes: 0 all rotated, 4 some need people (a site visit, a new deposit), 6 some have\n\
         to wait: resume later.")]
     Takeover(takeover::Arguments),
     /// Go on with every takeover in the journal that is not over.
     #[command(after_help = "Example:\n  \
-        cos-escrow meter resume --journal night.db --journal-key journal.key --concurrency 500\n\n\
+        cos-escrow meter resume --journal night.db --journal-key journal.key --concurrency 500 --for 60\n\n\
         Exit codes are those of `meter takeover`.")]
     Resume(takeover::Resume),
     /// Show how far the takeovers in the journal are.
     #[command(after_help = "Examples:\n  \
         cos-escrow meter status --journal night.db --journal-key journal.key\n  \
-        cos-escrow meter status --journal night.db --journal-key journal.key -o csv")]
-    Status(desk::Files),
+        cos-escrow meter status --journal night.db --journal-key journal.key --counts\n  \
+        cos-escrow meter status --journal night.db --journal-key journal.key --outcome stopped -o csv\n  \
+        cos-escrow meter status --journal night.db --journal-key journal.key --state sent --limit 20\n\n\
+        It may be asked for while a takeover runs.")]
+    Status(status::Arguments),
 }
 
 /// Runs one of the commands.

@@ -1,5 +1,7 @@
 //! Releases as takeovers start with them: found, decoded and opened.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +20,7 @@ use crate::envelope::{Release, SealingKeyPair, SealingPublicKey, SignatureError}
 use crate::identity::Anchors;
 use crate::meter::profile::Profiles;
 use crate::meter::released::{ReleasedMeter, Repoint};
-use crate::types::{HandoverId, PartyId, Timestamp};
+use crate::types::{HandoverId, PartyId};
 
 /// Which releases.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,43 +55,77 @@ pub struct Source {
 }
 
 impl Chosen {
-    /// The releases that are named. A line that cannot be read is a failure of its own.
-    pub fn sources(&self) -> Result<Vec<Result<Source, Failure>>, Failure> {
+    /// The releases that are named, read as they are asked for. A line that cannot be read is a failure of its own.
+    pub fn sources(&self) -> Result<Sources, Failure> {
         if let Some(list) = &self.from {
-            return sources_of(list);
+            return Ok(Box::new(Listed {
+                lines: Lines::open(list)?,
+                list: list.clone(),
+            }));
         }
         if self.address.is_some() && self.release.len() > 1 {
             let message = "`--address` is for one release";
             return Err(Failure::new(Exit::Usage, message)
                 .hint("put the addresses of several meters into a list for `--from`"));
         }
-        let source = |release: &PathBuf| Source {
-            release: release.clone(),
-            address: self.address,
+        let address = self.address;
+        let source = move |release| Source {
+            release,
+            address,
             repoint: None,
         };
-        Ok(self.release.iter().map(source).map(Ok).collect())
+        let releases = self.release.clone().into_iter();
+        Ok(Box::new(releases.map(source).map(Ok)))
+    }
+
+    /// How many there are at most, as far as that is known beforehand.
+    pub fn count(&self) -> Option<u64> {
+        match &self.from {
+            None => u64::try_from(self.release.len()).ok(),
+            Some(list) if list.as_os_str() == "-" => None,
+            Some(list) => {
+                let lines = BufReader::new(File::open(list).ok()?).split(b'\n');
+                u64::try_from(lines.count()).ok()
+            }
+        }
     }
 }
 
-fn sources_of(list: &Path) -> Result<Vec<Result<Source, Failure>>, Failure> {
-    let folder = list.parent().unwrap_or(Path::new("."));
-    let mut lines = Lines::open(list)?;
-    let source = |(number, line): (u64, Result<_, ClientError>)| {
+/// Releases to start with, one after the other.
+pub type Sources = Box<dyn Iterator<Item = Result<Source, Failure>> + Send>;
+
+/// The releases of a list.
+struct Listed {
+    list: PathBuf,
+    lines: Lines,
+}
+
+impl Listed {
+    fn source(
+        &self,
+        (number, line): (u64, Result<Zeroizing<Vec<u8>>, ClientError>),
+    ) -> Result<Source, Failure> {
         let wrong = |error: &dyn std::fmt::Display| {
-            let place = format!("`{}`, line {number}", list.display());
+            let place = format!("`{}`, line {number}", self.list.display());
             Failure::new(Exit::Usage, format!("{place}: {error}"))
         };
-        let line: Zeroizing<Vec<u8>> = line.map_err(|error| wrong(&error))?;
+        let line = line.map_err(|error| wrong(&error))?;
         let mut source: Source = serde_json::from_slice(&line).map_err(|error| wrong(&error))?;
+        let folder = self.list.parent().unwrap_or(Path::new("."));
         source.release = folder.join(source.release);
         Ok(source)
-    };
-    let mut sources = Vec::new();
-    while let Some(line) = lines.next()? {
-        sources.push(source(record(line)));
     }
-    Ok(sources)
+}
+
+impl Iterator for Listed {
+    type Item = Result<Source, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.lines.next() {
+            Ok(line) => line.map(|line| self.source(record(line))),
+            Err(failure) => Some(Err(failure)),
+        }
+    }
 }
 
 /// Our own sealing keys: one that was named, or those in a folder.
@@ -115,14 +151,9 @@ impl SealingKeys {
         }
     }
 
-    /// The key that write-aheads are sealed to: the named one, or else the one that the newest release is sealed to.
-    pub fn newest<'a>(
-        &'a self,
-        loaded: impl Iterator<Item = &'a Loaded>,
-    ) -> Option<&'a SealingPublicKey> {
-        let newest = loaded.max_by_key(|loaded| loaded.issued_at);
-        let named = self.named.as_ref().map(SealingKeyPair::public);
-        named.or_else(|| newest.map(|loaded| &loaded.sealed_to))
+    /// The key that was named, which write-aheads are then sealed to instead of that of their release.
+    pub fn named(&self) -> Option<&SealingPublicKey> {
+        self.named.as_ref().map(SealingKeyPair::public)
     }
 
     fn open(&self, release: &Release) -> Result<(Opened, SealingPublicKey), Failure> {
@@ -154,8 +185,6 @@ pub struct Loaded {
     pub bytes: Vec<u8>,
     /// To whom it was given.
     pub recipient: PartyId,
-    /// When.
-    pub issued_at: Timestamp,
     /// The key of ours that it is sealed to.
     pub sealed_to: SealingPublicKey,
     /// What it holds.
@@ -180,7 +209,6 @@ impl Loaded {
         let issue = release.issue();
         Ok(Self {
             recipient: issue.recipient.clone(),
-            issued_at: issue.issued_at,
             bytes,
             sealed_to,
             opened,
@@ -237,11 +265,6 @@ impl Verified {
     pub fn loaded(&self) -> &Loaded {
         &self.0
     }
-
-    /// The release, to be used up.
-    pub fn into_loaded(self) -> Loaded {
-        self.0
-    }
 }
 
 /// What becomes of a package that bears no signature: its depositor sent it in clear, and the service sealed it.
@@ -268,7 +291,13 @@ mod tests {
             r#"{"release":"/b","address":"127.0.0.1:4059","repoint":{"apn":"ours","destination":"10.0.0.2:1","port":1}}"#,
         ];
         std::fs::write(&list, lines.join("\n")).unwrap();
-        let sources = sources_of(&list).unwrap();
+        let chosen = Chosen {
+            release: Vec::new(),
+            from: Some(list),
+            address: None,
+        };
+        assert_eq!(chosen.count(), Some(4));
+        let sources: Vec<_> = chosen.sources().unwrap().collect();
         let [first, second, third] = &sources[..] else {
             panic!("{} sources", sources.len());
         };

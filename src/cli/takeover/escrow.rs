@@ -1,17 +1,18 @@
 //! A takeover's escrow is the one that released the meter.
 
-use std::collections::BTreeMap;
+use tokio::sync::OnceCell;
 
-use super::Opened;
+use super::Papers;
 use super::keys::put_keys;
 use crate::client::{Client, ClientError, Depositor, seal_package, seal_read};
 use crate::dlms::obis::Obis;
 use crate::envelope::package::{Credential, Level, Package, SecretText};
 use crate::envelope::read::Read;
 use crate::envelope::statement::{Confirmation, Outcome};
-use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey};
+use crate::envelope::{Kem, Recipient, SealingPublicKey};
 use crate::identity::SigningIdentity;
 use crate::meter::escrow::{Escrow, EscrowError, Report};
+use crate::meter::journal::{Journal, JournalError};
 use crate::meter::released::{RegisterRead, ReleasedMeter};
 use crate::meter::secrets::{PasswordSet, Secrets};
 use crate::types::{
@@ -26,12 +27,14 @@ pub struct SupplierEscrow<'a> {
     pub party: PartyId,
     /// Its signing leaf.
     pub signer: &'a SigningIdentity,
-    /// Its own sealing key: write-aheads are sealed to it as well.
-    pub own_key: SealingPublicKey,
+    /// The sealing key that write-aheads are sealed to as well, if not the one in a takeover's papers.
+    pub own_key: Option<SealingPublicKey>,
     /// Its time.
     pub clock: &'a dyn Clock,
-    /// What was released, by handover.
-    pub opened: BTreeMap<HandoverId, Opened>,
+    /// Keeps the papers of each takeover.
+    pub journal: &'a Journal,
+    /// The escrow's own key, asked for once.
+    pub escrow_key: OnceCell<SealingPublicKey>,
 }
 
 impl Escrow for SupplierEscrow<'_> {
@@ -40,8 +43,13 @@ impl Escrow for SupplierEscrow<'_> {
         meter: &ReleasedMeter,
         secrets: &Secrets,
     ) -> Result<u32, EscrowError> {
-        let next = self.next_package(meter.handover, secrets)?;
-        let envelope = self.seal(&next).await?;
+        let Papers {
+            own_key, newest, ..
+        } = self.papers(meter.handover).await?;
+        let next = next_package(newest, secrets)?;
+        let recipients = self.recipients(own_key).await?;
+        let envelope =
+            seal_package(&next, None, &recipients, &self.depositor()).map_err(escrow_error)?;
         let key = request_key();
         let deposited = self
             .client
@@ -58,7 +66,8 @@ impl Escrow for SupplierEscrow<'_> {
         handover: HandoverId,
         reads: &[RegisterRead],
     ) -> Result<(), EscrowError> {
-        let Some(theirs) = self.opened(handover)?.read.as_ref() else {
+        let papers = self.papers(handover).await?;
+        let Some(theirs) = papers.read.as_ref() else {
             return Ok(());
         };
         let Some(taken) = total_watt_hours(reads) else {
@@ -69,8 +78,8 @@ impl Escrow for SupplierEscrow<'_> {
             return accepted.map(drop).map_err(escrow_error);
         }
         let ours = own_read(theirs, taken, self.clock.now())?;
-        let make = self.first(handover)?.meter.make.clone();
-        let recipients = self.recipients().await?;
+        let make = papers.newest.meter.make.clone();
+        let recipients = self.recipients(papers.own_key).await?;
         let envelope =
             seal_read(&ours, make, &recipients, &self.depositor()).map_err(escrow_error)?;
         let disputed = self
@@ -115,48 +124,43 @@ impl SupplierEscrow<'_> {
         }
     }
 
-    fn opened(&self, handover: HandoverId) -> Result<&Opened, EscrowError> {
-        self.opened.get(&handover).ok_or_else(|| {
-            EscrowError::Refused("nothing was released for this handover".to_owned())
+    async fn papers(&self, handover: HandoverId) -> Result<Papers, EscrowError> {
+        let papers = self.journal.papers(handover).await;
+        let papers = papers.map_err(|error| match error {
+            JournalError::Sealed(_) => EscrowError::Tampered(error.to_string()),
+            error => EscrowError::Refused(error.to_string()),
+        })?;
+        Papers::decode(&papers).ok_or_else(|| {
+            EscrowError::Refused("the journal's papers cannot be read".to_owned())
         })
     }
 
-    fn first(&self, handover: HandoverId) -> Result<&Package, EscrowError> {
-        let first = self.opened(handover)?.packages.first();
-        first.ok_or_else(|| EscrowError::Refused("the release holds no package".to_owned()))
-    }
-
-    /// The newest released package with the secrets that the meter is about to get.
-    fn next_package(
+    async fn recipients(
         &self,
-        handover: HandoverId,
-        secrets: &Secrets,
-    ) -> Result<Package, EscrowError> {
-        let newest = &self.opened(handover)?.newest;
-        let mut package = Package::parse(newest.expose())
-            .map_err(|error| EscrowError::Refused(error.to_string()))?;
-        let found = match secrets {
-            Secrets::Keys(keys) => put_keys(&mut package, keys),
-            Secrets::Passwords(passwords) => put_passwords(&mut package, passwords),
+        own_key: SealingPublicKey,
+    ) -> Result<Vec<(Recipient, SealingPublicKey)>, EscrowError> {
+        let ask = || async {
+            let escrow = self.client.escrow_key(Kem::XWing).await;
+            escrow.map(|escrow| escrow.key).map_err(escrow_error)
         };
-        found.then_some(package).ok_or_else(|| {
-            EscrowError::Refused("the package has no place for these secrets".to_owned())
-        })
-    }
-
-    async fn seal(&self, package: &Package) -> Result<Envelope, EscrowError> {
-        let recipients = self.recipients().await?;
-        seal_package(package, None, &recipients, &self.depositor()).map_err(escrow_error)
-    }
-
-    async fn recipients(&self) -> Result<Vec<(Recipient, SealingPublicKey)>, EscrowError> {
-        let escrow = self.client.escrow_key(Kem::XWing).await;
+        let escrow = self.escrow_key.get_or_try_init(ask).await?;
         let own = Recipient::Party(self.party.clone());
         Ok(vec![
-            (Recipient::Escrow, escrow.map_err(escrow_error)?.key),
-            (own, self.own_key.clone()),
+            (Recipient::Escrow, escrow.clone()),
+            (own, self.own_key.clone().unwrap_or(own_key)),
         ])
     }
+}
+
+/// The newest released package with the secrets that the meter is about to get.
+fn next_package(mut package: Package, secrets: &Secrets) -> Result<Package, EscrowError> {
+    let found = match secrets {
+        Secrets::Keys(keys) => put_keys(&mut package, keys),
+        Secrets::Passwords(passwords) => put_passwords(&mut package, passwords),
+    };
+    found.then_some(package).ok_or_else(|| {
+        EscrowError::Refused("the package has no place for these secrets".to_owned())
+    })
 }
 
 /// User names stay as they are; levels that were not handed over are added. Whether all of them found their place.

@@ -2,10 +2,12 @@
 
 mod escrow;
 mod keys;
+mod papers;
 
 use std::net::SocketAddr;
 
 pub use escrow::SupplierEscrow;
+pub use papers::Papers;
 
 use keys::{key_set, management};
 
@@ -13,13 +15,15 @@ use super::exit::{Exit, Failure};
 use crate::dlms::SystemTitle;
 use crate::envelope::package::{Credential, Dlms, Package, Password, SecretHex, Text};
 use crate::envelope::read::Read;
-use crate::envelope::{Kek, Release, SealingKeyPair};
+use crate::envelope::{Kek, Release, SealingKeyPair, SealingPublicKey};
 use crate::meter::journal::{SealError, Sealer};
 use crate::meter::link::DeviceId;
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
 use crate::meter::secrets::{InvalidSecrets, Level, PasswordSet, Secrets};
-use crate::types::{Component, HandoverId, Random, Secret, SupplyStartDate, SystemRandom};
+use crate::types::{
+    Component, Digest, HandoverId, Random, Secret, SupplyStartDate, SystemRandom,
+};
 
 /// What a release holds, opened.
 pub struct Opened {
@@ -58,6 +62,29 @@ impl Opened {
             newest: newest.ok_or_else(|| wrong(&"the release holds no package"))?,
             read,
         })
+    }
+
+    /// What the journal keeps of it; the next packages are sealed to `own_key` as well.
+    pub fn papers(&self, own_key: &SealingPublicKey) -> Secret {
+        Papers::encode(&self.newest, self.read.as_ref(), own_key)
+    }
+
+    /// The network that the meter is reached through, as far as the newest package tells: its access point by a digest,
+    /// for its name is not for everybody; or else the provider of the card, the method, the kind of address.
+    pub fn network(&self) -> String {
+        let Some(comms) = self.packages.first().map(|package| &package.comms) else {
+            return String::new();
+        };
+        if let Some(apn) = &comms.apn {
+            let digest = Digest::of(apn.expose().to_ascii_lowercase().as_bytes()).to_string();
+            return format!("apn-{}", digest.get(..8).unwrap_or_default());
+        }
+        let named = comms.provider.as_ref().map(Text::as_str);
+        let named = named.or(comms.method.as_ref().map(Text::as_str));
+        named
+            .or(comms.kind.as_ref().map(Text::as_str))
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The total import of the losing supplier's closing read, in watt-hours.

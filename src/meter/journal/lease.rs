@@ -1,9 +1,10 @@
 //! The right to work on a meter, and the steps that only its holder may write down.
 
-use sqlx::SqliteTransaction;
+use futures_util::FutureExt as _;
 
 use super::rows::millis;
-use super::{Journal, JournalError, Progress};
+use super::writer::Batch;
+use super::{Journal, JournalError, Progress, State};
 use crate::meter::escrow::StopReason;
 use crate::meter::secrets::Secrets;
 use crate::types::{HandoverId, Random, Timestamp};
@@ -25,31 +26,60 @@ impl Journal {
     ) -> Result<Option<Lease>, JournalError> {
         let mut owner = [0; 16];
         random.fill(&mut owner);
-        let taken = sqlx::query(
-            "UPDATE takeovers SET lease_owner = $2, lease_until = $3
-             WHERE handover = $1 AND (lease_until <= $4 OR lease_until > $5)",
-        )
-        .bind(handover.to_string())
-        .bind(owner.as_slice())
-        .bind(millis(now.after(self.settings.lease)))
-        .bind(millis(now))
+        let until = millis(now.after(self.settings.lease));
         // No lease is that long: the clock went back, and the worker that took it would have renewed it since.
-        .bind(millis(now.after(self.settings.lease * 2)))
-        .execute(&self.pool)
-        .await?;
-        Ok((taken.rows_affected() == 1).then_some(Lease { handover, owner }))
+        let too_long = millis(now.after(self.settings.lease * 2));
+        let taken = self.writer.write(move |batch| {
+            async move {
+                let taken = sqlx::query(
+                    "UPDATE takeovers SET lease_owner = $2, lease_until = $3
+                     WHERE handover = $1 AND (lease_until <= $4 OR lease_until > $5)",
+                )
+                .bind(handover.to_string())
+                .bind(owner.as_slice())
+                .bind(until)
+                .bind(millis(now))
+                .bind(too_long)
+                .execute(&mut batch.connection)
+                .await?;
+                Ok(taken.rows_affected() == 1)
+            }
+            .boxed()
+        });
+        Ok(taken.await?.then_some(Lease { handover, owner }))
     }
 
     /// Gives the lease back.
     pub async fn end_lease(&self, lease: Lease) -> Result<(), JournalError> {
-        sqlx::query(
-            "UPDATE takeovers SET lease_until = 0 WHERE handover = $1 AND lease_owner = $2",
-        )
-        .bind(lease.handover.to_string())
-        .bind(lease.owner.as_slice())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let Lease { handover, owner } = lease;
+        let ended = self.writer.write(move |batch| {
+            async move {
+                sqlx::query(
+                    "UPDATE takeovers SET lease_until = 0 WHERE handover = $1 AND lease_owner = $2",
+                )
+                .bind(handover.to_string())
+                .bind(owner.as_slice())
+                .execute(&mut batch.connection)
+                .await?;
+                Ok(())
+            }
+            .boxed()
+        });
+        ended.await
+    }
+
+    /// Ends every lease. Only for who knows that no other process works with this journal: then they are of the dead.
+    pub async fn end_all_leases(&self) -> Result<(), JournalError> {
+        let ended = self.writer.write(|batch| {
+            async move {
+                sqlx::query("UPDATE takeovers SET lease_until = 0 WHERE lease_until <> 0")
+                    .execute(&mut batch.connection)
+                    .await?;
+                Ok(())
+            }
+            .boxed()
+        });
+        ended.await
     }
 
     /// Commits a step, renews the lease, and fails if the lease was lost.
@@ -59,9 +89,10 @@ impl Journal {
         progress: &Progress,
         now: Timestamp,
     ) -> Result<(), JournalError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        self.update(&mut transaction, lease, progress, now).await?;
-        transaction.commit().await.map_err(Into::into)
+        let step = self.step(lease, progress, now)?;
+        self.writer
+            .write(move |batch| step.write(batch).boxed())
+            .await
     }
 
     /// Commits a new key set together with the step that needs it.
@@ -72,11 +103,16 @@ impl Journal {
         (number, set): (u32, &Secrets),
         now: Timestamp,
     ) -> Result<(), JournalError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        self.update(&mut transaction, lease, progress, now).await?;
-        self.insert_set(&mut transaction, lease.handover, number, set)
-            .await?;
-        transaction.commit().await.map_err(Into::into)
+        let step = self.step(lease, progress, now)?;
+        let set = self.seal_set(lease.handover, number, set);
+        let written = self.writer.write(move |batch| {
+            async move {
+                step.write(batch).await?;
+                set.insert(batch).await
+            }
+            .boxed()
+        });
+        written.await
     }
 
     /// Commits a step and destroys every key set but one.
@@ -87,46 +123,82 @@ impl Journal {
         number: u32,
         now: Timestamp,
     ) -> Result<(), JournalError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        self.update(&mut transaction, lease, progress, now).await?;
-        sqlx::query("DELETE FROM key_sets WHERE handover = $1 AND number <> $2")
-            .bind(lease.handover.to_string())
-            .bind(number)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        // The log of the database still has the deleted rows until it is emptied.
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let step = self.step(lease, progress, now)?;
+        let handover = lease.handover.to_string();
+        let written = self.writer.write(move |batch| {
+            async move {
+                step.write(batch).await?;
+                sqlx::query("DELETE FROM key_sets WHERE handover = $1 AND number <> $2")
+                    .bind(handover)
+                    .bind(number)
+                    .execute(&mut batch.connection)
+                    .await?;
+                batch.destroyed_keys = true;
+                Ok(())
+            }
+            .boxed()
+        });
+        written.await
     }
 
-    async fn update(
+    fn step(
         &self,
-        transaction: &mut SqliteTransaction<'_>,
         lease: &Lease,
         progress: &Progress,
         now: Timestamp,
-    ) -> Result<(), JournalError> {
+    ) -> Result<Step, JournalError> {
+        Ok(Step {
+            lease: lease.clone(),
+            lease_until: millis(now.after(self.settings.lease)),
+            state: progress.state,
+            stopped: progress.stopped,
+            wait_until: millis(progress.wait_until),
+            progress: serde_json::to_string(progress)?,
+            now: millis(now),
+        })
+    }
+}
+
+/// A step as it is written: only by the holder of the lease, which it renews.
+struct Step {
+    lease: Lease,
+    lease_until: i64,
+    state: State,
+    stopped: Option<StopReason>,
+    wait_until: i64,
+    progress: String,
+    now: i64,
+}
+
+impl Step {
+    /// A lease that was lost is found out before anything is written.
+    async fn write(self, batch: &mut Batch) -> Result<(), JournalError> {
+        let handover = self.lease.handover.to_string();
         let updated = sqlx::query(
             "UPDATE takeovers SET state = $3, stopped = $4, wait_until = $5, progress = $6,
                  lease_until = $7, changed_at = $8
              WHERE handover = $1 AND lease_owner = $2",
         )
-        .bind(lease.handover.to_string())
-        .bind(lease.owner.as_slice())
-        .bind(progress.state.as_str())
-        .bind(progress.stopped.map(StopReason::as_str))
-        .bind(millis(progress.wait_until))
-        .bind(serde_json::to_string(progress)?)
-        .bind(millis(now.after(self.settings.lease)))
-        .bind(millis(now))
-        .execute(&mut **transaction)
+        .bind(&handover)
+        .bind(self.lease.owner.as_slice())
+        .bind(self.state.as_str())
+        .bind(self.stopped.map(StopReason::as_str))
+        .bind(self.wait_until)
+        .bind(self.progress)
+        .bind(self.lease_until)
+        .bind(self.now)
+        .execute(&mut batch.connection)
         .await?;
-        match updated.rows_affected() {
-            1 => Ok(()),
-            _ => Err(JournalError::LeaseLost),
+        if updated.rows_affected() != 1 {
+            return Err(JournalError::LeaseLost);
         }
+        if self.state == State::Reported {
+            // Nothing will be deposited any more.
+            sqlx::query("DELETE FROM papers WHERE handover = $1")
+                .bind(handover)
+                .execute(&mut batch.connection)
+                .await?;
+        }
+        Ok(())
     }
 }

@@ -1,33 +1,41 @@
 //! What is known of each takeover, durable before it matters: SQLite, one file, on the gaining supplier's side.
 //!
 //! Each step is committed, with an fsync, before its side effect; so whatever a crash interrupts, the journal already
-//! says what the meter may have been told. Keys are sealed by the caller's [`Sealer`] before they reach the file.
+//! says what the meter may have been told. Keys are sealed by the caller's [`Sealer`] before they reach the file. The
+//! steps of many meters share a commit (`writer`), and nothing of the journal is held in memory.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 
 pub use lease::Lease;
+pub use pages::{Due, Note, Query, Scope, Status, Tally};
 pub use progress::{Held, Pair, Progress, Round, State};
-pub use rows::{Claim, Record, Status};
+pub use rows::{Claim, Intake, Record, RunId};
 pub use seal::{SealError, Sealer};
 
 use crate::types::{HandoverId, InvalidId};
+use writer::Writer;
 
 mod counters;
 mod lease;
+mod pages;
 mod progress;
 mod rows;
 mod seal;
+mod writer;
 
 /// The journal of one head end. Clones share the file.
 #[derive(Clone)]
 pub struct Journal {
-    pool: SqlitePool,
+    writer: Writer,
+    readers: SqlitePool,
     sealer: Arc<dyn Sealer>,
     settings: JournalSettings,
 }
@@ -65,23 +73,45 @@ impl Journal {
             .synchronous(SqliteSynchronous::Full)
             .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(10));
-        // One connection: SQLite has one writer anyway, and in turn is faster than in contention.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        prepare(&mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
             .acquire_timeout(Duration::from_secs(60))
-            .connect_with(options)
-            .await?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+            .connect_lazy_with(options.read_only(true));
         Ok(Self {
-            pool,
+            writer: Writer::start(connection),
+            readers,
             sealer,
             settings,
         })
     }
 
-    /// Closes the file; later calls fail.
+    /// Closes the file once all is written that was asked for; later calls fail.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Makes the tables of a new file. A file of another version is left alone.
+async fn prepare(connection: &mut SqliteConnection) -> Result<(), JournalError> {
+    let version = "SELECT user_version FROM pragma_user_version";
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let version: i64 = sqlx::query_scalar(version)
+        .fetch_one(&mut *connection)
+        .await?;
+    let tables: i64 = sqlx::query_scalar(tables)
+        .fetch_one(&mut *connection)
+        .await?;
+    match (version, tables) {
+        (VERSION, _) => {
+            // What a crash kept from being emptied may hold destroyed keys.
+            writer::empty_log(connection).await?;
+            Ok(())
+        }
+        (0, 0) => Ok(sqlx::raw_sql(SCHEMA).execute(connection).await.map(drop)?),
+        (other, _) => Err(JournalError::Version(other)),
     }
 }
 
@@ -106,7 +136,13 @@ pub enum JournalError {
     /// SQLite failed.
     #[error("the journal cannot be read or written: {0}")]
     Database(#[from] sqlx::Error),
-    /// What the file says makes no sense: another version, or damage.
+    /// The file is from another version of this program.
+    #[error("the journal is of version {0}, and this program works with version {VERSION}")]
+    Version(i64),
+    /// The journal was closed, or what was written at the same time failed.
+    #[error("the journal could not write this down")]
+    NotWritten,
+    /// What the file says makes no sense: damage.
     #[error("the journal has an entry that cannot be read: {0}")]
     Damaged(String),
     /// A sealed key does not open: another sealing key, or damage.
@@ -135,38 +171,57 @@ impl From<InvalidId> for JournalError {
     }
 }
 
-/// `state`, `stopped` and `wait_until` repeat what `progress` says, for queries. No secret is outside `key_sets`.
+/// Connections that read at a time, beside the one that writes.
+const READERS: u32 = 4;
+const VERSION: i64 = 2;
+
+/// `state`, `stopped` and `wait_until` repeat what `progress` says, for queries; `outcome` and `reason` say how the last
+/// run ended. No secret is outside `key_sets` and `papers`, where it is sealed.
 const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS takeovers (
+BEGIN;
+CREATE TABLE takeovers (
     handover    TEXT PRIMARY KEY,
     meter       TEXT NOT NULL,
     job         TEXT NOT NULL,
+    network     TEXT NOT NULL,
+    run         BLOB,
     state       TEXT NOT NULL,
     stopped     TEXT,
     wait_until  INTEGER NOT NULL,
+    outcome     TEXT,
+    reason      TEXT,
     progress    TEXT NOT NULL,
     lease_owner BLOB,
     lease_until INTEGER NOT NULL,
     changed_at  INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS one_takeover_a_meter ON takeovers (meter) WHERE state <> 'reported';
-CREATE TABLE IF NOT EXISTS key_sets (
+CREATE UNIQUE INDEX one_takeover_a_meter ON takeovers (meter) WHERE state <> 'reported';
+CREATE INDEX takeovers_by_network ON takeovers (network, handover);
+CREATE TABLE key_sets (
     handover TEXT NOT NULL REFERENCES takeovers (handover),
     number   INTEGER NOT NULL,
     sealed   BLOB NOT NULL,
     PRIMARY KEY (handover, number)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS counters (
+CREATE TABLE papers (
+    handover TEXT PRIMARY KEY REFERENCES takeovers (handover),
+    sealed   BLOB NOT NULL
+) STRICT;
+CREATE TABLE counters (
     key    TEXT NOT NULL,
     title  TEXT NOT NULL,
     high   INTEGER NOT NULL,
     proven INTEGER NOT NULL,
     PRIMARY KEY (key, title)
 ) STRICT;
+PRAGMA user_version = 2;
+COMMIT;
 ";
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use crate::dlms::SystemTitle;
     use crate::dlms::keys::Suite;
     use crate::meter::link::{CounterBlock, Counters as _, CountersError, DeviceId};
@@ -315,5 +370,81 @@ mod tests {
         let _journal = journal(&folder).await;
         let metadata = std::fs::metadata(folder.path().join("journal.db")).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+
+    async fn add(journal: &Journal, key: &'static str, fails: bool) -> Result<(), JournalError> {
+        let added = journal.writer.write(move |batch| {
+            async move {
+                sqlx::query("INSERT INTO counters (key, title, high, proven) VALUES ($1, '', 1, 0)")
+                    .bind(key)
+                    .execute(&mut batch.connection)
+                    .await?;
+                match fails {
+                    false => Ok(()),
+                    true => Err(JournalError::Damaged("half-way".to_owned())),
+                }
+            }
+            .boxed()
+        });
+        added.await
+    }
+
+    #[tokio::test]
+    async fn work_that_fails_half_way_leaves_nothing_and_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        // Queued together, so they are one batch.
+        let (first, torn, last) = tokio::join!(
+            add(&journal, "a", false),
+            add(&journal, "b", true),
+            add(&journal, "c", false)
+        );
+        assert!(matches!(torn, Err(JournalError::Damaged(_))), "{torn:?}");
+        for other in [first, last] {
+            assert!(matches!(other, Err(JournalError::NotWritten)), "{other:?}");
+        }
+        let rows = "SELECT count(*) FROM counters";
+        let count: i64 = sqlx::query_scalar(rows)
+            .fetch_one(&journal.readers)
+            .await
+            .unwrap();
+        assert_eq!(count, 0);
+        add(&journal, "a", false).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_is_done_before_the_journal_closes() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = journal(&folder).await;
+        let mut work = Box::pin(add(&first, "a", false));
+        assert!(futures_util::poll!(&mut work).is_pending());
+        drop(work);
+        first.close().await;
+        assert!(matches!(
+            add(&first, "b", false).await,
+            Err(JournalError::NotWritten)
+        ));
+        let again = journal(&folder).await;
+        let key: String = sqlx::query_scalar("SELECT key FROM counters")
+            .fetch_one(&again.readers)
+            .await
+            .unwrap();
+        assert_eq!(key, "a");
+    }
+
+    #[tokio::test]
+    async fn a_journal_of_another_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true);
+        let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+        let tables = "CREATE TABLE takeovers (handover TEXT)";
+        sqlx::raw_sql(tables).execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+        let settings = JournalSettings::default();
+        let opened = Journal::open(&path, Arc::new(OpenSealer), settings).await;
+        assert!(matches!(opened.err(), Some(JournalError::Version(0))));
     }
 }

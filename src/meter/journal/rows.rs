@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use futures_util::FutureExt as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteTransaction};
+use sqlx::{AssertSqlSafe, Row as _};
 
+use super::counters::KnownCounter;
+use super::writer::Batch;
 use super::{Journal, JournalError, Lease, Progress, State};
 use crate::meter::escrow::StopReason;
 use crate::meter::link::DeviceId;
 use crate::meter::released::{RegisterRead, ReleasedMeter, Repoint};
 use crate::meter::secrets::Secrets;
-use crate::types::{Digest, HandoverId, MeterSerial, SupplyPoint, Timestamp};
+use crate::types::{Digest, HandoverId, MeterSerial, Random, Secret, SupplyPoint, Timestamp};
 
 /// What claiming a meter did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,35 +37,37 @@ pub struct Record {
     pub progress: Progress,
 }
 
-/// One line of the list of takeovers.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Status {
-    /// The handover.
-    pub handover: HandoverId,
-    /// Where the meter is.
-    pub supply_point: SupplyPoint,
-    /// The serial number of the meter.
-    pub serial: MeterSerial,
-    /// How far it is.
-    pub state: State,
-    /// Why it goes no further.
-    pub stopped: Option<StopReason>,
-    /// Nothing is tried before this time.
-    pub wait_until: Timestamp,
+/// One run of a list of releases: the takeovers that it is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RunId(pub(super) [u8; 16]);
+
+impl RunId {
+    /// A new one.
+    pub fn random(random: &dyn Random) -> Self {
+        let mut id = [0; 16];
+        random.fill(&mut id);
+        Self(id)
+    }
 }
 
-impl Status {
-    /// Whether the escrow knows how it ended.
-    pub fn is_over(&self) -> bool {
-        self.state == State::Reported
-    }
+/// A released meter on its way into the journal.
+pub struct Intake<'a> {
+    /// The meter.
+    pub meter: &'a ReleasedMeter,
+    /// What the caller will need to deposit the next keys, where that is not in its memory anyway. Kept sealed, until the
+    /// takeover is over.
+    pub papers: Option<&'a Secret>,
+    /// The network that the meter is reached through, empty if that is not known.
+    pub network: &'a str,
+    /// The run that it belongs to from now on.
+    pub run: Option<RunId>,
 }
 
 /// A released meter without its keys.
 #[derive(serde::Deserialize, serde::Serialize)]
-struct Job {
-    supply_point: SupplyPoint,
-    serial: MeterSerial,
+pub(super) struct Job {
+    pub(super) supply_point: SupplyPoint,
+    pub(super) serial: MeterSerial,
     address: SocketAddr,
     profile: String,
     device: DeviceId,
@@ -80,75 +85,64 @@ impl Journal {
         meter: &ReleasedMeter,
         now: Timestamp,
     ) -> Result<Claim, JournalError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let claim = match progress_of(&mut transaction, meter.handover).await? {
-            None => Claim::New,
-            Some(progress) if rejected(&progress) => Claim::Again,
-            Some(_) => return Ok(Claim::Known),
+        let intake = Intake {
+            meter,
+            papers: None,
+            network: "",
+            run: None,
         };
-        self.insert(&mut transaction, meter, now).await?;
-        // What did not open the meter then is of no use now; the release has every set that may.
-        sqlx::query("DELETE FROM key_sets WHERE handover = $1")
-            .bind(meter.handover.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        for (number, set) in (1..).zip(meter.candidates.iter().rev()) {
-            self.insert_set(&mut transaction, meter.handover, number, set)
+        self.take_in(intake, now).await
+    }
+
+    /// The same, with what else is known of it.
+    pub async fn take_in(&self, intake: Intake<'_>, now: Timestamp) -> Result<Claim, JournalError> {
+        let meter = intake.meter;
+        let handover = meter.handover;
+        let sets = (1..).zip(meter.candidates.iter().rev());
+        let sealed = |(number, set): (u32, &Secrets)| self.seal_set(handover, number, set);
+        let papers = intake.papers.map(|papers| {
+            let context = papers_context(handover);
+            self.sealer.seal(&context, papers.expose())
+        });
+        let row = NewRow {
+            handover: handover.to_string(),
+            meter: one_meter(meter),
+            job: serde_json::to_string(&Job::of(meter))?,
+            network: intake.network.to_owned(),
+            run: intake.run.map(|run| run.0.to_vec()),
+            progress: serde_json::to_string(&Progress::new())?,
+            now: millis(now),
+            sets: sets.map(sealed).collect(),
+            counters: meter
+                .candidates
+                .iter()
+                .filter_map(KnownCounter::of)
+                .collect(),
+            papers,
+        };
+        self.writer
+            .write(move |batch| row.take_in(batch).boxed())
+            .await
+    }
+
+    pub(super) fn seal_set(&self, handover: HandoverId, number: u32, set: &Secrets) -> SealedSet {
+        let context = context(handover, number);
+        SealedSet {
+            handover: handover.to_string(),
+            number,
+            sealed: self.sealer.seal(&context, &set.to_bytes()),
+        }
+    }
+
+    /// What was taken in with a takeover that is not over.
+    pub async fn papers(&self, handover: HandoverId) -> Result<Secret, JournalError> {
+        let sealed: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT sealed FROM papers WHERE handover = $1")
+                .bind(handover.to_string())
+                .fetch_optional(&self.readers)
                 .await?;
-            Self::note_counter(&mut transaction, set).await?;
-        }
-        transaction.commit().await?;
-        Ok(claim)
-    }
-
-    async fn insert(
-        &self,
-        transaction: &mut SqliteTransaction<'_>,
-        meter: &ReleasedMeter,
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let progress = Progress::new();
-        let inserted = sqlx::query(
-            "INSERT INTO takeovers
-                 (handover, meter, job, state, wait_until, progress, lease_until, changed_at)
-             VALUES ($1, $2, $3, $4, 0, $5, 0, $6)
-             ON CONFLICT (handover) DO UPDATE SET meter = excluded.meter, job = excluded.job,
-                 state = excluded.state, stopped = NULL, wait_until = 0, progress = excluded.progress,
-                 lease_owner = NULL, lease_until = 0, changed_at = excluded.changed_at",
-        )
-        .bind(meter.handover.to_string())
-        .bind(one_meter(meter))
-        .bind(serde_json::to_string(&Job::of(meter))?)
-        .bind(progress.state.as_str())
-        .bind(serde_json::to_string(&progress)?)
-        .bind(millis(now))
-        .execute(&mut **transaction)
-        .await;
-        match inserted {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                Err(JournalError::MeterBusy)
-            }
-            other => other.map(drop).map_err(Into::into),
-        }
-    }
-
-    pub(super) async fn insert_set(
-        &self,
-        transaction: &mut SqliteTransaction<'_>,
-        handover: HandoverId,
-        number: u32,
-        set: &Secrets,
-    ) -> Result<(), JournalError> {
-        let sealed = self
-            .sealer
-            .seal(&context(handover, number), &set.to_bytes());
-        sqlx::query("INSERT INTO key_sets (handover, number, sealed) VALUES ($1, $2, $3)")
-            .bind(handover.to_string())
-            .bind(number)
-            .bind(sealed)
-            .execute(&mut **transaction)
-            .await?;
-        Ok(())
+        let sealed = sealed.ok_or(JournalError::Unknown(handover))?;
+        Ok(self.sealer.open(&papers_context(handover), &sealed)?)
     }
 
     /// Lets a stopped takeover go on where it stopped, after people have looked at it.
@@ -164,7 +158,7 @@ impl Journal {
     pub async fn record(&self, handover: HandoverId) -> Result<Record, JournalError> {
         let row = sqlx::query("SELECT job, progress FROM takeovers WHERE handover = $1")
             .bind(handover.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await?
             .ok_or(JournalError::Unknown(handover))?;
         let job: Job = serde_json::from_str(row.try_get("job")?)?;
@@ -187,7 +181,7 @@ impl Journal {
     async fn sets(&self, handover: HandoverId) -> Result<BTreeMap<u32, Secrets>, JournalError> {
         let rows = sqlx::query("SELECT number, sealed FROM key_sets WHERE handover = $1")
             .bind(handover.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         let open = |row: SqliteRow| {
             let number: u32 = row.try_get("number")?;
@@ -202,13 +196,112 @@ impl Journal {
         };
         rows.into_iter().map(open).collect()
     }
+}
 
-    /// All takeovers, by handover.
-    pub async fn list(&self) -> Result<Vec<Status>, JournalError> {
-        let rows = sqlx::query("SELECT handover, job, progress FROM takeovers ORDER BY handover")
-            .fetch_all(&self.pool)
+/// A key set as it is kept.
+pub(super) struct SealedSet {
+    handover: String,
+    number: u32,
+    sealed: Vec<u8>,
+}
+
+impl SealedSet {
+    pub(super) async fn insert(self, batch: &mut Batch) -> Result<(), JournalError> {
+        sqlx::query("INSERT INTO key_sets (handover, number, sealed) VALUES ($1, $2, $3)")
+            .bind(self.handover)
+            .bind(self.number)
+            .bind(self.sealed)
+            .execute(&mut batch.connection)
             .await?;
-        rows.iter().map(status).collect()
+        Ok(())
+    }
+}
+
+/// All that is written when a meter is claimed.
+struct NewRow {
+    handover: String,
+    meter: String,
+    job: String,
+    network: String,
+    run: Option<Vec<u8>>,
+    progress: String,
+    now: i64,
+    sets: Vec<SealedSet>,
+    counters: Vec<KnownCounter>,
+    papers: Option<Vec<u8>>,
+}
+
+impl NewRow {
+    async fn take_in(self, batch: &mut Batch) -> Result<Claim, JournalError> {
+        let claim = match progress_of(batch, &self.handover).await? {
+            None => Claim::New,
+            Some(progress) if rejected(&progress) => Claim::Again,
+            Some(_) => {
+                self.join_run(batch).await?;
+                return Ok(Claim::Known);
+            }
+        };
+        self.insert(batch).await?;
+        // What did not open the meter then is of no use now; the release has every set that may.
+        for table in ["key_sets", "papers"] {
+            sqlx::query(AssertSqlSafe(format!(
+                "DELETE FROM {table} WHERE handover = $1"
+            )))
+            .bind(&self.handover)
+            .execute(&mut batch.connection)
+            .await?;
+        }
+        for set in self.sets {
+            set.insert(batch).await?;
+        }
+        for counter in self.counters {
+            counter.note(batch).await?;
+        }
+        if let Some(papers) = self.papers {
+            sqlx::query("INSERT INTO papers (handover, sealed) VALUES ($1, $2)")
+                .bind(self.handover)
+                .bind(papers)
+                .execute(&mut batch.connection)
+                .await?;
+        }
+        Ok(claim)
+    }
+
+    async fn join_run(&self, batch: &mut Batch) -> Result<(), JournalError> {
+        sqlx::query("UPDATE takeovers SET run = $2 WHERE handover = $1")
+            .bind(&self.handover)
+            .bind(&self.run)
+            .execute(&mut batch.connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn insert(&self, batch: &mut Batch) -> Result<(), JournalError> {
+        let inserted = sqlx::query(
+            "INSERT INTO takeovers
+                 (handover, meter, job, network, run, state, wait_until, progress, lease_until, changed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, $8)
+             ON CONFLICT (handover) DO UPDATE SET meter = excluded.meter, job = excluded.job,
+                 network = excluded.network, run = excluded.run, state = excluded.state, stopped = NULL,
+                 wait_until = 0, outcome = NULL, reason = NULL, progress = excluded.progress,
+                 lease_owner = NULL, lease_until = 0, changed_at = excluded.changed_at",
+        )
+        .bind(&self.handover)
+        .bind(&self.meter)
+        .bind(&self.job)
+        .bind(&self.network)
+        .bind(&self.run)
+        .bind(State::Claimed.as_str())
+        .bind(&self.progress)
+        .bind(self.now)
+        .execute(&mut batch.connection)
+        .await;
+        match inserted {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                Err(JournalError::MeterBusy)
+            }
+            other => other.map(drop).map_err(Into::into),
+        }
     }
 }
 
@@ -247,27 +340,11 @@ impl Job {
     }
 }
 
-fn status(row: &SqliteRow) -> Result<Status, JournalError> {
-    let job: Job = serde_json::from_str(row.try_get("job")?)?;
-    let progress: Progress = serde_json::from_str(row.try_get("progress")?)?;
-    Ok(Status {
-        handover: row.try_get::<&str, _>("handover")?.parse()?,
-        supply_point: job.supply_point,
-        serial: job.serial,
-        state: progress.state,
-        stopped: progress.stopped,
-        wait_until: progress.wait_until,
-    })
-}
-
-async fn progress_of(
-    transaction: &mut SqliteTransaction<'_>,
-    handover: HandoverId,
-) -> Result<Option<Progress>, JournalError> {
+async fn progress_of(batch: &mut Batch, handover: &str) -> Result<Option<Progress>, JournalError> {
     let json: Option<String> =
         sqlx::query_scalar("SELECT progress FROM takeovers WHERE handover = $1")
-            .bind(handover.to_string())
-            .fetch_optional(&mut **transaction)
+            .bind(handover)
+            .fetch_optional(&mut batch.connection)
             .await?;
     json.map(|json| serde_json::from_str(&json).map_err(Into::into))
         .transpose()
@@ -297,6 +374,11 @@ fn context(handover: HandoverId, number: u32) -> Vec<u8> {
         handover.as_bytes(),
         &number,
     ];
+    Digest::of_pieces(&pieces).as_bytes().to_vec()
+}
+
+fn papers_context(handover: HandoverId) -> Vec<u8> {
+    let pieces = [&b"cos-escrow/journal-papers/1"[..], handover.as_bytes()];
     Digest::of_pieces(&pieces).as_bytes().to_vec()
 }
 

@@ -1,17 +1,15 @@
 //! `cos-escrow meter` against a running service and simulated meters, as functions and as the program that is shipped.
 
-use std::time::Duration;
-
 use cos_escrow::cli::exit::Exit;
 use cos_escrow::cli::meter::ending::{Ending, Verdict, verdict};
-use cos_escrow::cli::meter::head_end::{HeadEnd, Rotation, Work};
+use cos_escrow::cli::meter::head_end::{HeadEnd, Rotation};
 use cos_escrow::cli::meter::plan;
 use cos_escrow::cli::takeover::Opened;
 use cos_escrow::meter::fleet::Counts;
-use cos_escrow::meter::journal::{Claim, State};
+use cos_escrow::meter::journal::{Claim, Query, RunId, State};
 use cos_escrow::meter::profile::Profiles;
 use cos_escrow::meter::secrets::Secrets;
-use cos_escrow::types::Clock as _;
+use cos_escrow::types::SystemRandom;
 use tokio::sync::Notify;
 
 use world::{LOOPBACK, Suite, Wall, World, source};
@@ -20,19 +18,21 @@ mod program;
 mod tampered;
 mod world;
 
-async fn claimed(world: &World, head_end: &HeadEnd<'_>, walls: &[Wall]) -> Work {
-    let mut loaded = Vec::new();
+async fn claimed(world: &World, head_end: &HeadEnd<'_>, walls: &[Wall]) -> RunId {
+    let run = RunId::random(&SystemRandom);
     for wall in walls {
         let release = head_end.verified(world.load(&wall.source.release)).unwrap();
-        let meter = release
-            .loaded()
-            .meter(&wall.source, &head_end.profiles)
-            .unwrap();
-        let claim = head_end.claim(&release, &meter).await.unwrap();
+        let meter = release.loaded().meter(&wall.source, &head_end.profiles);
+        let meter = meter.unwrap();
+        let claim = head_end.claim(&release, &meter, run).await.unwrap();
         assert_eq!(claim, Claim::New);
-        loaded.push(release);
     }
-    head_end.work(loaded, &world.keys())
+    run
+}
+
+async fn endings(head_end: &HeadEnd<'_>, run: RunId) -> Vec<Ending> {
+    head_end.run(run, &|_| {}).await.unwrap();
+    head_end.endings(run).await.unwrap()
 }
 
 fn verdicts(endings: &[Ending]) -> Vec<Verdict> {
@@ -45,14 +45,18 @@ async fn released_meters_become_ours_alone_and_the_escrow_knows() {
     let walls = world.meters(&[]).await;
     let desk = world.desk().await;
     let head_end = world.head_end(&desk);
-    let work = claimed(&world, &head_end, &walls).await;
-    let endings = head_end.run(work, &|_| {}).await.unwrap();
+    let run = claimed(&world, &head_end, &walls).await;
+    let endings = endings(&head_end, run).await;
     assert_eq!(verdicts(&endings), [Verdict::Rotated; 3], "{endings:?}");
     verdict(&endings).unwrap();
     for wall in &walls {
         wall.assert_is_ours(&desk).await;
         assert_eq!(world.state_of(wall.handover).await, "confirmed");
-        assert_eq!(desk.releases.read(wall.handover).unwrap(), None);
+        let papers = desk.journal.papers(wall.handover).await;
+        assert!(
+            papers.is_err(),
+            "they are gone once nothing will be deposited"
+        );
     }
 }
 
@@ -86,7 +90,7 @@ async fn a_make_without_a_profile_is_refused_before_anything_is_sent() {
 }
 
 /// Runs until so many meters have reached a state, then drops the run as a crash would.
-async fn run_until(head_end: &HeadEnd<'_>, work: Work, state: State) {
+async fn run_until(head_end: &HeadEnd<'_>, run: RunId, state: State) {
     let reached = Notify::new();
     let on_change = |counts: &Counts| {
         if counts.states.get(&state).is_some_and(|count| *count > 0) {
@@ -96,37 +100,34 @@ async fn run_until(head_end: &HeadEnd<'_>, work: Work, state: State) {
     tokio::select! {
         biased;
         () = reached.notified() => {}
-        endings = head_end.run(work, &on_change) => panic!("not interrupted: {endings:?}"),
+        ended = head_end.run(run, &on_change) => panic!("not interrupted: {ended:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_run_goes_on_without_the_files_that_it_was_started_with() {
+async fn an_interrupted_run_goes_on_with_the_journal_and_its_key_alone() {
     for state in [
         State::Inventoried,
         State::Prepared,
         State::Sent,
         State::OthersDone,
     ] {
-        let mut world = World::with_released(2).await;
+        let world = World::with_released(2).await;
         let walls = world.meters(&[]).await;
         let desk = world.desk().await;
-        let work = claimed(&world, &world.head_end(&desk), &walls).await;
-        run_until(&world.head_end(&desk), work, state).await;
+        let run = claimed(&world, &world.head_end(&desk), &walls).await;
+        run_until(&world.head_end(&desk), run, state).await;
         desk.journal.close().await;
+        drop(desk);
         for release in &world.releases {
             std::fs::remove_file(release).unwrap();
         }
-        // The leases of the dead run end.
-        let later = world.market.clock.now().after(Duration::from_secs(301));
-        world.market.wait_until(later).await.unwrap();
 
         let desk = world.desk().await;
         let head_end = world.head_end(&desk);
-        let (work, missing) = head_end.unfinished(&world.keys()).await.unwrap();
-        assert!(missing.is_empty(), "{missing:?}");
-        assert_eq!(work.len(), 2);
-        let endings = head_end.run(work, &|_| {}).await.unwrap();
+        let rest = RunId::random(&SystemRandom);
+        desk.journal.adopt(rest).await.unwrap();
+        let endings = endings(&head_end, rest).await;
         assert_eq!(
             verdicts(&endings),
             [Verdict::Rotated; 2],
@@ -135,22 +136,27 @@ async fn an_interrupted_run_goes_on_without_the_files_that_it_was_started_with()
         for wall in &walls {
             wall.assert_is_ours(&desk).await;
         }
-        let (rest, _) = head_end.unfinished(&world.keys()).await.unwrap();
-        assert!(rest.is_empty());
+        let nothing = RunId::random(&SystemRandom);
+        desk.journal.adopt(nothing).await.unwrap();
+        assert!(head_end.endings(nothing).await.unwrap().is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_right_after_a_crash_leaves_the_meters_to_the_leases() {
+async fn a_worker_that_hangs_keeps_its_meters_until_its_leases_end() {
     let world = World::with_released(1).await;
     let walls = world.meters(&[]).await;
     let desk = world.desk().await;
     let head_end = world.head_end(&desk);
-    let work = claimed(&world, &head_end, &walls).await;
-    run_until(&head_end, work, State::Inventoried).await;
-    let (work, _) = head_end.unfinished(&world.keys()).await.unwrap();
-    let endings = head_end.run(work, &|_| {}).await.unwrap();
-    assert_eq!(verdicts(&endings), [Verdict::Busy]);
+    let run = claimed(&world, &head_end, &walls).await;
+    run_until(&head_end, run, State::Inventoried).await;
+    let mut counts = Counts::default();
+    let last = std::sync::Mutex::new(&mut counts);
+    let on_change = |now: &Counts| **last.lock().unwrap() = now.clone();
+    head_end.run(run, &on_change).await.unwrap();
+    assert_eq!((counts.busy, counts.ended()), (1, 1));
+    let endings = head_end.endings(run).await.unwrap();
+    assert_eq!(verdicts(&endings), [Verdict::Pending]);
     assert_eq!(verdict(&endings).unwrap_err().exit, Exit::TryAgain);
 }
 
@@ -165,8 +171,8 @@ async fn a_meter_that_is_another_one_is_rejected_and_left_alone() {
     std::mem::swap(&mut first.source.address, &mut second.source.address);
     let desk = world.desk().await;
     let head_end = world.head_end(&desk);
-    let work = claimed(&world, &head_end, &walls).await;
-    let endings = head_end.run(work, &|_| {}).await.unwrap();
+    let run = claimed(&world, &head_end, &walls).await;
+    let endings = endings(&head_end, run).await;
     assert_eq!(verdicts(&endings), [Verdict::Rejected; 2], "{endings:?}");
     assert_eq!(verdict(&endings).unwrap_err().exit, Exit::Refused);
     for wall in &walls {
@@ -180,16 +186,16 @@ async fn a_release_for_somebody_else_is_not_claimed() {
     let world = World::with_released(1).await;
     let loaded = world.load(&world.releases[0]);
     let desk = world.desk().await;
-    let handover = loaded.handover();
     let mut head_end = world.head_end(&desk);
     let source = source(&world.releases[0], LOOPBACK);
     let meter = loaded.meter(&source, &head_end.profiles).unwrap();
     head_end.party = "somebody".parse().unwrap();
     let release = head_end.verified(loaded).unwrap();
-    let refused = head_end.claim(&release, &meter).await.unwrap_err();
+    let run = RunId::random(&SystemRandom);
+    let refused = head_end.claim(&release, &meter, run).await.unwrap_err();
     assert_eq!(refused.exit, Exit::Refused);
-    assert!(desk.journal.list().await.unwrap().is_empty());
-    assert_eq!(desk.releases.read(handover).unwrap(), None);
+    let all = desk.journal.list(&Query::default()).await.unwrap();
+    assert!(all.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Output;
 
 use cos_escrow::envelope::Release;
-use cos_escrow::meter::journal::State;
+use cos_escrow::meter::journal::{Query, State};
 use cos_escrow::tlog::LogKey;
 use cos_escrow::types::Secret;
 use serde_json::Value;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use super::program::{CONFIG, DESK, json_of, run};
 use super::world::{Wall, World};
@@ -75,11 +77,11 @@ async fn a_release_that_its_depositor_did_not_sign_is_used_on_no_meter() {
     let output = take_over(&world, "forged.release", &wall, &["--accept-unsigned"]).await;
     assert_tampered(&output, &wall);
     let desk = world.desk().await;
-    assert!(desk.journal.list().await.unwrap().is_empty());
+    assert!(desk.journal.list(&Query::default()).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_takeover_does_not_go_on_with_a_kept_release_that_was_changed() {
+async fn a_takeover_does_not_go_on_with_papers_that_were_changed() {
     let world = World::with_released(1).await;
     world.write_configuration();
     let wall = world.meters(&[]).await.remove(0);
@@ -87,11 +89,13 @@ async fn a_takeover_does_not_go_on_with_a_kept_release_that_was_changed() {
     let head_end = world.head_end(&desk);
     let work = super::claimed(&world, &head_end, std::slice::from_ref(&wall)).await;
     super::run_until(&head_end, work, State::Inventoried).await;
-    let good = signature(&world.releases[0]);
-    forge(&world, "forged.release", &good, &vec![0x30; good.len()]);
-    let forged = std::fs::read(world.path("forged.release")).unwrap();
-    desk.releases.keep(wall.handover, &forged).unwrap();
     desk.journal.close().await;
+    drop(desk);
+    let journal = SqliteConnectOptions::new().filename(world.path("night.db"));
+    let mut journal = SqliteConnection::connect_with(&journal).await.unwrap();
+    let change = "UPDATE papers SET sealed = zeroblob(length(sealed))";
+    sqlx::raw_sql(change).execute(&mut journal).await.unwrap();
+    journal.close().await.unwrap();
 
     let resume = ["meter", "resume", "-o", "json"];
     let output = run(&world, &[&resume, &CONFIG[..], &DESK].concat()).await;

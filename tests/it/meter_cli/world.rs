@@ -133,6 +133,7 @@ impl World {
             desk,
             profiles: Profiles::built_in(),
             how: How::default(),
+            own_key: None,
         }
     }
 

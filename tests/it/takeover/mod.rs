@@ -1,12 +1,10 @@
 //! Taking meters over, against the simulated meter of this crate and against one that shares no code with it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cos_escrow::dlms::SystemTitle;
 use cos_escrow::dlms::keys::Suite;
 use cos_escrow::meter::escrow::{Path, Report, StopReason};
-use cos_escrow::meter::fleet::run_fleet;
 use cos_escrow::meter::journal::{Claim, State};
 use cos_escrow::meter::link::{DeviceId, LinkError};
 use cos_escrow::meter::released::Repoint;
@@ -18,6 +16,7 @@ use world::{Kill, World, released_keys, seed};
 
 mod cuts;
 mod dice;
+mod fleet;
 mod hostile;
 mod inventory;
 mod loser;
@@ -355,50 +354,6 @@ async fn a_counter_that_jumps_is_not_believed_unless_it_was_handed_over() {
         matches!(outcome, Outcome::Done(Report::Rotated { .. })),
         "{outcome:?}"
     );
-}
-
-#[tokio::test]
-async fn a_fleet_is_taken_over_with_its_progress_told() {
-    let world = World::new().await;
-    let mut meters = Vec::new();
-    let mut handovers = Vec::new();
-    for number in 0..20_u8 {
-        let mut one = seed(Suite::Zero);
-        one.system_title.0[7] = number;
-        let title = one.system_title;
-        let faults: &[&str] = if number % 3 == 0 {
-            &["drop-response"]
-        } else {
-            &[]
-        };
-        let meter = world.meter(one, faults).await;
-        let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
-        released.device = DeviceId::SystemTitle(title);
-        world.claim(&released).await;
-        handovers.push(released.handover);
-        meters.push(meter);
-    }
-    let most = AtomicUsize::new(0);
-    let dial = world.dial();
-    let takeover = world.takeover(&dial, once());
-    let outcomes = run_fleet(&takeover, &handovers, 8, &|counts| {
-        most.fetch_max(counts.ended(), Ordering::Relaxed);
-    })
-    .await;
-    assert_eq!((outcomes.len(), most.into_inner()), (20, 20));
-    for (handover, meter) in handovers.iter().zip(&meters) {
-        assert!(meter.state().holds(&world.newest_keys(*handover).await));
-        assert_eq!(meter.state().nonce_reuses, 0);
-    }
-    let states: Vec<_> = world
-        .journal
-        .list()
-        .await
-        .unwrap()
-        .iter()
-        .map(|row| row.state)
-        .collect();
-    assert_eq!(states, [State::Reported; 20]);
 }
 
 #[tokio::test]
