@@ -9,6 +9,7 @@
 //!   └─ sealed                   envelope = body (header, payload, signature) + stanzas, one for each recipient
 //!        ├─ release             bodies of the unretired generations, each with a stanza for the gaining supplier
 //!        └─ wrap                how the service keeps the key of a body, and records beside it
+//! key_export                    keys of meters, sealed for a head end
 //! document: statement           key statements, retirements, confirmations, attestations
 //! possession                    proof that a sealing key is its sender's
 //! ```
@@ -19,6 +20,7 @@ mod document;
 mod header;
 mod json;
 mod kem;
+mod key_export;
 pub mod package;
 mod payload;
 pub mod possession;
@@ -44,6 +46,7 @@ pub use document::{DocumentError, SignedDocument, Statement};
 pub use header::{Header, Inventory, MeterMake, Word};
 pub use json::{ContentError, Problem, parse as parse_json};
 pub use kem::Kem;
+pub use key_export::{ExportProfile, KeyExport};
 pub use payload::{Dek, PayloadError};
 pub use release::{Issue, Item, Release};
 pub use sealed::{Draft, Envelope};

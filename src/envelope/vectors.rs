@@ -107,6 +107,23 @@ fn build_others() -> Value {
     })
 }
 
+/// Keys for a head end.
+fn build_export() -> Value {
+    let random = Counter::seeded(8);
+    let key = SealingKeyPair::generate(Kem::XWing, &random);
+    let content = Secret::new(CONTENT.to_vec());
+    let at = Timestamp::from_millis(1_790_000_000_456);
+    let export = KeyExport::seal(&content, ExportProfile::Csv, key.public(), at, &random);
+    json!({
+        "description": "Content of the profile CSV, sealed for a head end.",
+        "seed": 8,
+        "private": to_hex(key.to_secret().expose()),
+        "key_id": to_hex(key.id().0.as_bytes()),
+        "content": to_hex(CONTENT),
+        "export": to_hex(&export.unwrap().encode()),
+    })
+}
+
 fn file_of(kem: Kem) -> String {
     format!("release-{kem}.json")
 }
@@ -175,6 +192,15 @@ fn records_at_rest_and_challenges_are_made_as_the_vectors_have_them() {
 }
 
 #[test]
+fn keys_for_a_head_end_are_sealed_as_the_vector_has_them() {
+    assert_eq!(build_export(), read_json("key-export.json"));
+    let vector = Vector::read("key-export.json");
+    let key = SealingKeyPair::from_secret(Kem::XWing, &vector.secret("private")).unwrap();
+    let export = KeyExport::decode(&vector.bytes("export")).unwrap();
+    assert_eq!(export.open(&key).unwrap().expose(), vector.bytes("content"));
+}
+
+#[test]
 fn the_randomness_of_the_vectors_is_what_their_description_says() {
     let mut first = [0; 32];
     Counter::seeded(7).fill(&mut first);
@@ -208,4 +234,5 @@ fn write_the_vectors() {
         write(&file_of(kem), &vector);
     }
     write("at-rest.json", &build_others());
+    write("key-export.json", &build_export());
 }

@@ -6,7 +6,15 @@
 //! key-id <SHA-256 of the public key, unpadded base64url>
 //! private <private key in the KEM's serialised form, unpadded base64url>
 //! ```
-//! Lines end in LF. A file is for its owner alone (0600) and is never overwritten.
+//! Lines end in LF. A file is for its owner alone (0600) and is never overwritten. The public half, which is nobody's
+//! secret, is a file of its own:
+//!
+//! ```text
+//! cos-escrow-sealing-key-public 1
+//! kem x-wing
+//! key-id <SHA-256 of the public key, unpadded base64url>
+//! public <public key in the KEM's serialised form, unpadded base64url>
+//! ```
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::{self, NewFile};
-use crate::envelope::{Kem, SealingKeyPair};
+use crate::envelope::{Kem, SealingKeyPair, SealingPublicKey};
 use crate::types::{KeyId, Secret};
 
 /// Where a key of this name lies in a folder of keys.
@@ -45,6 +53,36 @@ pub(in crate::cli) fn read(path: &Path) -> Result<SealingKeyPair, Failure> {
     })
 }
 
+/// The public half of a key as the text of a file.
+pub(in crate::cli) fn public_text(key: &SealingPublicKey) -> String {
+    let public = BASE64_URL_SAFE_NO_PAD.encode(key.as_bytes());
+    let (kem, id) = (key.kem(), key.id());
+    format!("{FIRST_PUBLIC_LINE}\nkem {kem}\nkey-id {id}\npublic {public}\n")
+}
+
+/// Reads the public half of a key, from a file of its own or of the whole key.
+pub(in crate::cli) fn read_public(path: &Path) -> Result<SealingPublicKey, Failure> {
+    let text = files::read(path)?;
+    let whole = || parse(&text).map(|pair| pair.public().clone());
+    parse_public(&text).or_else(whole).ok_or_else(|| {
+        let wrong = format!("`{}` holds neither half of a sealing key", path.display());
+        Failure::new(Exit::Unverified, wrong).hint("`cos-escrow key public FILE` prints one")
+    })
+}
+
+fn parse_public(text: &[u8]) -> Option<SealingPublicKey> {
+    let mut lines = str::from_utf8(text).ok()?.lines();
+    if lines.next()? != FIRST_PUBLIC_LINE {
+        return None;
+    }
+    let kem: Kem = lines.next()?.strip_prefix("kem ")?.parse().ok()?;
+    let id: KeyId = lines.next()?.strip_prefix("key-id ")?.parse().ok()?;
+    let public = lines.next()?.strip_prefix("public ")?;
+    let public = BASE64_URL_SAFE_NO_PAD.decode(public).ok()?;
+    let key = SealingPublicKey::from_bytes(kem, &public).ok()?;
+    (lines.next().is_none() && key.id() == id).then_some(key)
+}
+
 /// The first of these keys that a folder has.
 pub(in crate::cli) fn find(
     folder: &Path,
@@ -69,6 +107,7 @@ fn parse(text: &[u8]) -> Option<SealingKeyPair> {
 }
 
 const FIRST_LINE: &str = "cos-escrow-sealing-key 1";
+const FIRST_PUBLIC_LINE: &str = "cos-escrow-sealing-key-public 1";
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +130,22 @@ mod tests {
             let found = find(folder.path(), [pair.id()].into_iter()).unwrap();
             assert_eq!(found.unwrap().id(), pair.id());
         }
+    }
+
+    #[test]
+    fn the_public_half_comes_from_either_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = SealingKeyPair::generate(Kem::P256, &SystemRandom);
+        let (whole, half) = (folder.path().join("whole"), folder.path().join("half"));
+        write(&whole, &pair).unwrap();
+        let text = public_text(pair.public());
+        fs::write(&half, &text).unwrap();
+        for path in [&whole, &half] {
+            assert_eq!(&read_public(path).unwrap(), pair.public());
+        }
+        fs::write(&half, text.replace("p256", "x25519")).unwrap();
+        assert_eq!(read_public(&half).unwrap_err().exit, Exit::Unverified);
+        assert!(read(&half).is_err());
     }
 
     #[test]

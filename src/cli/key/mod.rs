@@ -46,6 +46,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Print the public half of a sealing key, for those who seal to it without the service.
+    #[command(after_help = "Example:\n  cos-escrow key public head-end.key > head-end.public")]
+    Public {
+        /// The file of the key.
+        file: PathBuf,
+    },
     /// Publish a sealing key in our name: sign its statement, prove possession.
     #[command(
         after_help = "Example:\n  cos-escrow key publish north.key --days 365\n\n\
@@ -89,6 +95,10 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         Command::Create { kem, out } => {
             let settings = Settings::resolve(connection)?;
             create(&settings, *kem, out.as_ref(), output)
+        }
+        Command::Public { file } => {
+            let pair = file::read(file)?;
+            output.print(&file::public_text(pair.public()))
         }
         Command::Publish { file, days } => {
             let pair = file::read(file)?;

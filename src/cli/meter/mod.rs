@@ -3,6 +3,7 @@
 mod board;
 pub mod desk;
 pub mod ending;
+mod export;
 pub mod head_end;
 pub mod plan;
 pub mod releases;
@@ -71,6 +72,18 @@ enum Command {
         cos-escrow meter status --journal night.db --journal-key journal.key --state sent --limit 20\n\n\
         It may be asked for while a takeover runs.")]
     Status(status::Arguments),
+    /// Seal the keys of taken-over meters for the supplier's own head end.
+    #[command(after_help = "Examples:\n  \
+        cos-escrow meter export-keys --journal night.db --journal-key journal.key --to head-end.public --out night.keys\n  \
+        cos-escrow meter export-keys --journal night.db --journal-key journal.key --to head-end.public \
+        --profile csv --out night.keys\n\n\
+        Of meters whose takeover is over: keys with the counter to go on above, or passwords. They are\n\
+        never written in clear; `meter open-keys` opens the file, offline.")]
+    ExportKeys(export::Arguments),
+    /// Open what `export-keys` sealed, into a new file for the owner alone.
+    #[command(after_help = "Example:\n  \
+        cos-escrow meter open-keys night.keys --key head-end.key --out keys.json")]
+    OpenKeys(export::Open),
 }
 
 /// Runs one of the commands.
@@ -83,6 +96,8 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Takeover(arguments) => takeover::run(&arguments, output).await,
         Command::Resume(arguments) => takeover::resume(&arguments, output).await,
         Command::Status(arguments) => status::run(&arguments, output).await,
+        Command::ExportKeys(arguments) => export::run(&arguments, output).await,
+        Command::OpenKeys(arguments) => export::open(&arguments, output),
     }
 }
 
