@@ -10,6 +10,7 @@ use super::link::{
     Change, Dial, Identity, Item, LinkError, Login, MeterLink, Setting, SettingName, Shown, Station,
 };
 use super::secrets::Role;
+use crate::types::Timestamp;
 
 /// Turns at even distances, one after the other.
 pub(super) struct Pace {
@@ -75,8 +76,8 @@ impl<L: MeterLink> MeterLink for PacedLink<'_, L> {
         self.inner.identity(wanted).await
     }
 
-    async fn registers(&mut self) -> Result<Vec<Shown>, LinkError> {
-        self.inner.registers().await
+    async fn registers(&mut self, as_of: Option<Timestamp>) -> Result<Vec<Shown>, LinkError> {
+        self.inner.registers(as_of).await
     }
 
     async fn setting(&mut self, name: SettingName) -> Result<Setting, LinkError> {

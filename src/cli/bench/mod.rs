@@ -3,20 +3,24 @@
 //! This process is the service; the load comes from a process of its own, so that the CPU time of the service can be
 //! told apart. The floor does what nobody can do without: the same TLS, the same HTTP, one AES-GCM, one group commit.
 
+mod line;
 mod load;
 mod outsider;
 mod plan;
+mod takeover;
 
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use line::Arguments as LineArguments;
+pub use line::run as run_line;
 pub use load::Arguments as LoadArguments;
 pub use load::run as run_load;
 
 use super::demo::market::Market;
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::output::{Output, Row};
 use crate::http::Floor;
 use crate::tls::{LiveTls, Material, PostQuantum};
@@ -28,9 +32,11 @@ use plan::{Plan, Planner};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cos-escrow bench\n  \
                   cos-escrow bench --scenario release --connections 16 --operations 5000 -o json\n  \
-                  cos-escrow bench --outsider --operations 1000")]
+                  cos-escrow bench --outsider --operations 1000\n  \
+                  cos-escrow bench --scenario takeover --connections 2000 --operations 4000 --latency 500\n\n\
+                  Of takeovers, `--connections` are meters at a time and `--operations` meters.")]
 pub struct Arguments {
-    /// What to measure; everything if nothing is named.
+    /// What to measure; everything but takeovers if nothing is named.
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
     /// Connections at the same time; may be given more than once.
@@ -45,6 +51,9 @@ pub struct Arguments {
     /// The KEM of the gaining supplier's key.
     #[arg(long, default_value = "x-wing")]
     kem: crate::envelope::Kem,
+    /// How long a connection to a simulated meter and each of its answers take.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    latency: u64,
 }
 
 /// What is measured.
@@ -60,6 +69,8 @@ pub enum Scenario {
     PassThrough,
     /// A new connection with its full handshake, and one small request.
     Handshake,
+    /// Taking simulated meters over, from their releases to the confirmations.
+    Takeover,
 }
 
 impl Scenario {
@@ -78,6 +89,7 @@ impl Scenario {
             Self::Release => "release",
             Self::PassThrough => "pass-through",
             Self::Handshake => "handshake",
+            Self::Takeover => "takeover",
         }
     }
 }
@@ -134,6 +146,12 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
         market.instance.stop().await;
         return output.rows(&comparisons);
     }
+    if arguments.scenario == [Scenario::Takeover] {
+        return takeovers(arguments, &market, now, output).await;
+    }
+    if arguments.scenario.contains(&Scenario::Takeover) {
+        return Err(alone());
+    }
     let floor = floor(&market).await?;
     let scenarios = match arguments.scenario.as_slice() {
         [] => Scenario::ALL.to_vec(),
@@ -161,6 +179,33 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> 
         }
     }
     market.instance.stop().await;
+    output.rows(&figures)
+}
+
+fn alone() -> Failure {
+    Failure::new(Exit::Usage, "takeovers are measured on their own")
+}
+
+async fn takeovers(
+    arguments: &Arguments,
+    market: &Market,
+    now: Timestamp,
+    output: &Output,
+) -> Result<(), Failure> {
+    super::meter::allow_many_connections();
+    let planner = Planner::new(market, now);
+    let meters = u32::try_from(arguments.operations).map_err(Failure::failed)?;
+    let mut figures = Vec::new();
+    for (round, at_once) in (0..).zip(&arguments.connections) {
+        output.note(format_args!("{meters} meters, {at_once} at a time"));
+        let setup = takeover::Setup {
+            meters,
+            at_once: *at_once,
+            latency: Duration::from_millis(arguments.latency),
+            first: 1 + round * meters,
+        };
+        figures.push(takeover::measure(market, &planner, setup).await?);
+    }
     output.rows(&figures)
 }
 
@@ -221,27 +266,39 @@ struct Usage {
 }
 
 fn usage() -> Result<Usage, Failure> {
-    let stat = std::fs::read_to_string("/proc/self/stat").map_err(Failure::failed)?;
-    // Fields behind the name, which may hold spaces; user and system time are the 14th and 15th of all.
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest)
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| fields.get(at).and_then(|t| t.parse::<u64>().ok());
-    let ticks = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
     let io = std::fs::read_to_string("/proc/self/io").map_err(Failure::failed)?;
     let written = io
         .lines()
         .find_map(|line| line.strip_prefix("write_bytes: "))
         .and_then(|bytes| bytes.parse().ok());
-    match (ticks, written) {
-        (Some(ticks), Some(written)) => Ok(Usage {
-            cpu: Duration::from_millis(ticks * 10),
-            written,
-        }),
-        _ => Err(Failure::failed("/proc/self does not read as expected")),
+    Ok(Usage {
+        cpu: cpu_at(14)?,
+        written: written.ok_or_else(unexpected)?,
+    })
+}
+
+/// The CPU time of the children that have ended.
+fn children_cpu() -> Result<Duration, Failure> {
+    cpu_at(16)
+}
+
+/// User and system time in `/proc/self/stat`: the field of this number, and the one after it.
+fn cpu_at(number: usize) -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat").map_err(Failure::failed)?;
+    // The first two fields are the id and the name, which may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').ok_or_else(unexpected)?;
+    let mut ticks = fields
+        .split_whitespace()
+        .skip(number - 3)
+        .map(str::parse::<u64>);
+    match (ticks.next(), ticks.next()) {
+        (Some(Ok(user)), Some(Ok(system))) => Ok(Duration::from_millis((user + system) * 10)),
+        _ => Err(unexpected()),
     }
+}
+
+fn unexpected() -> Failure {
+    Failure::failed("/proc/self does not read as expected")
 }
 
 /// When the measured handovers take effect: their window has just opened.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Scenario, effective};
+use super::{Scenario, alone, effective};
 use crate::cli::demo::events::css;
 use crate::cli::demo::market::{Market, Supplier};
 use crate::cli::exit::Failure;
@@ -70,6 +71,7 @@ impl<'a> Planner<'a> {
                 losing,
                 vec![planned("/put", None, "x".repeat(1024)); operations],
             ),
+            Scenario::Takeover => return Err(alone()),
             Scenario::Handshake => {
                 let small = planned("/v1/log/checkpoint", None, String::new());
                 (gaining, vec![small; operations])
@@ -109,17 +111,41 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// The time that everything is planned for.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Who gains.
+    pub(super) fn gainer(&self) -> Result<&'a Supplier, Failure> {
+        self.supplier("GAIN")
+    }
+
+    /// Has the losing supplier deposit packages, for the escrow to seal them anew.
+    pub(super) async fn deposit(&self, points: &[Point]) -> Result<(), Failure> {
+        let losing = self.supplier("LOSE")?;
+        let deposits = self.deposits(points, losing, None).await?;
+        send(losing, deposits).await
+    }
+
     /// Supply points with a handover from the losing to the gaining supplier that may be released now.
     async fn handovers(&mut self, count: usize) -> Result<Vec<Point>, Failure> {
+        let points: Vec<_> = (0..count)
+            .map(|_| self.point())
+            .collect::<Result<_, Failure>>()?;
+        self.register(&points).await?;
+        Ok(points)
+    }
+
+    /// Registers a handover of each from the losing to the gaining supplier that may be released now.
+    pub(super) async fn register(&self, points: &[Point]) -> Result<(), Failure> {
         let start = SupplyStartDate::containing(effective(self.now)).map_err(Failure::failed)?;
         let mut prior = vec!["registration_id,mpxn,supplier_mpid,supply_start_date".to_owned()];
         let mut events = Vec::new();
-        let mut points = Vec::new();
-        for _ in 0..count {
-            let point = self.point()?;
+        for point in points {
             prior.push(format!(
                 "P{},{},LOSE,2020-01-01",
-                point.number, point.supply_point
+                point.registration, point.supply_point
             ));
             let registration = point.registration.parse().map_err(Failure::failed)?;
             let data = json!({ "supplierMpid": "GAIN", "supplyStartDate": start });
@@ -130,7 +156,6 @@ impl<'a> Planner<'a> {
                 let about = (&point.supply_point, &registration);
                 events.push(css(about, what, self.now, data.clone()).to_string());
             }
-            points.push(point);
         }
         for lines in prior.chunks(2_000) {
             let mut lines = lines.to_vec();
@@ -142,7 +167,7 @@ impl<'a> Planner<'a> {
         for lines in events.chunks(2_000) {
             self.market.register(false, lines).await?;
         }
-        Ok(points)
+        Ok(())
     }
 
     /// Handovers with a package that waits for its gaining supplier, and where they are.
@@ -197,17 +222,9 @@ impl<'a> Planner<'a> {
             number: self.next,
             registration: format!("R{}", self.next),
             supply_point,
+            package: None,
         })
     }
-}
-
-async fn send(supplier: &Supplier, requests: Vec<Planned>) -> Result<(), Failure> {
-    for request in requests {
-        let key = request.key.unwrap_or_default();
-        let request = Request::post(request.path, request.body).idempotent(&key);
-        supplier.client.send(request).await?;
-    }
-    Ok(())
 }
 
 /// The supply point with these first twelve digits.
@@ -217,24 +234,48 @@ pub(super) fn valid(body: &str) -> Result<SupplyPoint, Failure> {
         .ok_or_else(|| Failure::failed("no check digit holds"))
 }
 
-struct Point {
+/// A supply point with its meter.
+pub(super) struct Point {
     number: u64,
     registration: String,
     supply_point: SupplyPoint,
+    /// Of a simulated meter.
+    package: Option<String>,
 }
 
 impl Point {
-    fn serial(&self) -> String {
-        format!("B{:09}", self.number)
+    /// The supply point of a simulated meter, from its line in the file of seeds.
+    pub(super) fn of_seed(line: &str) -> Result<Self, Failure> {
+        let seed: serde_json::Value = serde_json::from_str(line).map_err(Failure::failed)?;
+        let package = seed["package"].to_string();
+        let parsed = Package::parse(package.as_bytes()).map_err(Failure::failed)?;
+        let serial = parsed.meter.serial.to_string();
+        let digits = serial.trim_start_matches(|c: char| !c.is_ascii_digit());
+        Ok(Self {
+            number: digits.parse().map_err(Failure::failed)?,
+            registration: format!("S{serial}"),
+            supply_point: parsed.supply_point,
+            package: Some(package),
+        })
     }
 
-    fn handover(&self) -> HandoverId {
+    pub(super) fn serial(&self) -> String {
+        match &self.package {
+            Some(_) => format!("SIM{:07}", self.number),
+            None => format!("B{:09}", self.number),
+        }
+    }
+
+    pub(super) fn handover(&self) -> HandoverId {
         let registration = self.registration.parse().expect("letters and digits");
         HandoverId::of(&self.supply_point, &registration)
     }
 
     /// A package of about 1 KiB, as real ones are.
     fn package(&self) -> Result<Package, Failure> {
+        if let Some(package) = &self.package {
+            return Package::parse(package.as_bytes()).map_err(Failure::failed);
+        }
         let key = |digit: char| digit.to_string().repeat(32);
         let package = json!({
             "format": "cos-escrow/package/1", "supply_point": self.supply_point,
@@ -259,7 +300,7 @@ fn deposit(point: &Point, envelope: &Envelope) -> Planned {
     let envelope = BASE64_STANDARD.encode(envelope.encode());
     planned(
         &format!("/v1/handovers/{}/deposit", point.handover()),
-        Some(format!("d{}", point.number)),
+        Some(format!("d{}", point.registration)),
         json!({ "seal": "client", "envelopes": [envelope] }).to_string(),
     )
 }
@@ -267,9 +308,25 @@ fn deposit(point: &Point, envelope: &Envelope) -> Planned {
 fn release(point: &Point) -> Planned {
     planned(
         &format!("/v1/handovers/{}/release", point.handover()),
-        Some(format!("r{}", point.number)),
+        Some(format!("r{}", point.registration)),
         json!({ "meter_serial": point.serial() }).to_string(),
     )
+}
+
+/// Sends requests of the losing supplier, several at a time.
+async fn send(losing: &Supplier, requests: Vec<Planned>) -> Result<(), Failure> {
+    stream::iter(requests)
+        .map(|planned| send_one(losing, planned))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn send_one(losing: &Supplier, planned: Planned) -> Result<(), Failure> {
+    let key = planned.key.unwrap_or_default();
+    let request = Request::post(planned.path, planned.body).idempotent(&key);
+    losing.client.send(request).await?;
+    Ok(())
 }
 
 fn planned(path: &str, key: Option<String>, body: String) -> Planned {
@@ -279,3 +336,6 @@ fn planned(path: &str, key: Option<String>, body: String) -> Planned {
         body,
     }
 }
+
+/// Requests at the same time while everything is made ready.
+const AT_ONCE: usize = 32;

@@ -47,7 +47,7 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Print the public half of a sealing key, for those who seal to it without the service.
-    #[command(after_help = "Example:\n  cos-escrow key public head-end.key > head-end.public")]
+    #[command(after_help = "Example:\n  cos-escrow key public head-end.key")]
     Public {
         /// The file of the key.
         file: PathBuf,

@@ -10,7 +10,8 @@
 //!   { "handover": "ho_…", "supply_point": "…", "serial": "…", "address": "…",
 //!     "protocol": "iec62056-21", "outstation": "001", "password_1": "…", "password_3": "…" } ] }
 //! ```
-//! Keys are hexadecimal. `invocation_counter` is the highest that was used or may have been: go on above it. `gbek` and
+//! Keys are hexadecimal. `other_clients` has the secrets of a meter's other clients, such as
+//! `secret of client 17: 0011…; GUEK of client 18: 2233…`. `invocation_counter` is the highest that was used or may have been: go on above it. `gbek` and
 //! the passwords of levels that the meter has not are left out. As CSV the same fields are columns, in the order of
 //! `COLUMNS`, empty where JSON leaves them out.
 
@@ -99,7 +100,8 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let journal = Desk::look(&arguments.desk).await?.journal;
     let file = NewFile::create(&arguments.out)?;
     let mut content = Content::start(arguments.profile);
-    let wanted = |handover| arguments.handover.is_empty() || arguments.handover.contains(handover);
+    let named = &arguments.handover;
+    let wanted = |handover: &HandoverId| named.is_empty() || named.contains(handover);
     let mut query = Query {
         states: vec![State::Reported],
         limit: PAGE,
@@ -193,6 +195,7 @@ impl Exported {
             Secrets::Keys(keys) => {
                 fields.extend(self.of_keys(keys));
                 fields.extend((0..4).map(|_| Field::None));
+                fields.push(others(keys));
             }
             Secrets::Passwords(passwords) => {
                 fields.extend((0..7).map(|_| Field::None));
@@ -206,6 +209,7 @@ impl Exported {
                     let shown = password.map(|p| String::from_utf8_lossy(p.expose()).into_owned());
                     shown.map_or(Field::None, |shown| Field::Text(Zeroizing::new(shown)))
                 }));
+                fields.push(Field::None);
             }
         }
         fields
@@ -229,6 +233,20 @@ impl Exported {
             key(KeyRole::Gbek),
             Field::Number(self.counter),
         ]
+    }
+}
+
+/// What other clients of a meter come in with.
+fn others(keys: &KeySet) -> Field {
+    let mut text = Zeroizing::new(String::with_capacity(RECORD_BYTES));
+    for (role, secret) in keys.others() {
+        let separator = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{separator}{role}: "));
+        text.push_str(&hex(secret));
+    }
+    match text.is_empty() {
+        true => Field::None,
+        false => Field::Text(text),
     }
 }
 
@@ -344,7 +362,7 @@ impl Content {
     }
 }
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "handover",
     "supply_point",
     "serial",
@@ -361,6 +379,7 @@ const COLUMNS: [&str; 16] = [
     "password_1",
     "password_2",
     "password_3",
+    "other_clients",
 ];
 /// More than a record takes.
 const RECORD_BYTES: usize = 2_048;

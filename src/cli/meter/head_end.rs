@@ -55,6 +55,9 @@ pub struct How {
     /// How long to leave a meter alone that cannot be reached.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub retry_after: u64,
+    /// How long to leave a meter alone that refused us three times, at first; twice as long each time after that.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub back_off: u64,
 }
 
 /// What is sent to a meter.
@@ -95,6 +98,7 @@ impl How {
     fn settings(&self) -> Settings {
         Settings {
             unreachable_wait: Duration::from_secs(self.retry_after),
+            refused_wait: Duration::from_secs(self.back_off),
             ..self.rotation.settings()
         }
     }
@@ -120,6 +124,7 @@ impl Default for How {
             system_title: SystemTitle(*b"COSESCRW"),
             lease: 300,
             retry_after: 300,
+            back_off: 900,
         }
     }
 }

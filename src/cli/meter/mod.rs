@@ -8,6 +8,7 @@ pub mod head_end;
 pub mod plan;
 pub mod releases;
 mod report;
+mod sim_report;
 pub mod simulation;
 mod status;
 mod takeover;
@@ -34,6 +35,7 @@ enum Command {
     /// Run simulated meters until interrupted.
     #[command(after_help = "Examples:\n  \
         cos-escrow meter simulate --count 100 --seed-file seeds.ndjson\n  \
+        cos-escrow meter simulate --count 2000 --latency 500 --seed-file seeds.ndjson --report lives.json\n  \
         cos-escrow meter simulate --count 3 --port-base 4059 --fault drop-response --fault silent\n  \
         cos-escrow meter simulate --release meter.release --key north.key\n\n\
         Each meter is printed once it listens. The seeds are records for `handover deposit --from`:\n\
@@ -102,7 +104,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
 }
 
 /// Raises the limit of open files to what the system allows: a thousand meters are a thousand connections.
-fn allow_many_connections() {
+pub(super) fn allow_many_connections() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

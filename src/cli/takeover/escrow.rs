@@ -130,9 +130,8 @@ impl SupplierEscrow<'_> {
             JournalError::Sealed(_) => EscrowError::Tampered(error.to_string()),
             error => EscrowError::Refused(error.to_string()),
         })?;
-        Papers::decode(&papers).ok_or_else(|| {
-            EscrowError::Refused("the journal's papers cannot be read".to_owned())
-        })
+        Papers::decode(&papers)
+            .ok_or_else(|| EscrowError::Refused("the journal's papers cannot be read".to_owned()))
     }
 
     async fn recipients(

@@ -21,9 +21,7 @@ use crate::meter::link::DeviceId;
 use crate::meter::profile::Profiles;
 use crate::meter::released::ReleasedMeter;
 use crate::meter::secrets::{InvalidSecrets, Level, PasswordSet, Secrets};
-use crate::types::{
-    Component, Digest, HandoverId, Random, Secret, SupplyStartDate, SystemRandom,
-};
+use crate::types::{Component, Digest, HandoverId, Random, Secret, SupplyStartDate, SystemRandom};
 
 /// What a release holds, opened.
 pub struct Opened {

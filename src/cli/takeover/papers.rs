@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn papers_come_back_as_they_went_in_and_no_cut_ones_do() {
         let package = br#"{"format":"cos-escrow/package/1","supply_point":"9693016118873",
-            "meter":{"serial":"E19B762798","make":"EDMI Mk10A"},"credentials":[]}"#;
+            "meter":{"serial":"E19B762798","make":"EDMI Mk10A"},"comms":{"type":"IP"},
+            "credentials":[{"password":{"levels":[{"level":1,"password":"READ"}]}}]}"#;
         let package = Package::parse(package).unwrap().to_json();
         let read = br#"{"format":"cos-escrow/read/1","supply_point":"9693016118873",
             "meter_serial":"E19B762798","type":"A",

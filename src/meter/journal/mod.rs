@@ -375,10 +375,12 @@ mod tests {
     async fn add(journal: &Journal, key: &'static str, fails: bool) -> Result<(), JournalError> {
         let added = journal.writer.write(move |batch| {
             async move {
-                sqlx::query("INSERT INTO counters (key, title, high, proven) VALUES ($1, '', 1, 0)")
-                    .bind(key)
-                    .execute(&mut batch.connection)
-                    .await?;
+                sqlx::query(
+                    "INSERT INTO counters (key, title, high, proven) VALUES ($1, '', 1, 0)",
+                )
+                .bind(key)
+                .execute(&mut batch.connection)
+                .await?;
                 match fails {
                     false => Ok(()),
                     true => Err(JournalError::Damaged("half-way".to_owned())),

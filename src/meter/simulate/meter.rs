@@ -156,6 +156,11 @@ pub struct MeterState {
 }
 
 impl MeterState {
+    /// The names of its keys, in the order of `keys_seen`.
+    pub fn key_names(&self) -> [Option<Digest>; 4] {
+        self.keys
+    }
+
     /// Whether these are exactly its keys: encryption, authentication, key encryption, and broadcast where the set has one.
     pub fn holds(&self, set: &KeySet) -> bool {
         [KeyRole::Guek, KeyRole::Gak, KeyRole::Kek, KeyRole::Gbek]

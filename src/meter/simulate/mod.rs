@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,8 +28,24 @@ mod service;
 /// A running simulated meter. It stops when this is dropped.
 pub struct Simulator {
     address: SocketAddr,
-    meter: Arc<Mutex<Meter>>,
+    line: Arc<Line>,
     task: JoinHandle<()>,
+}
+
+/// What went over the line to one meter.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
+pub struct Traffic {
+    /// Connections that were made.
+    pub connections: u32,
+    /// Messages that came.
+    pub messages: u32,
+}
+
+/// A meter and the line to it.
+struct Line {
+    meter: Mutex<Meter>,
+    traffic: Mutex<Traffic>,
+    latency: Mutex<Duration>,
 }
 
 impl Simulator {
@@ -36,11 +53,15 @@ impl Simulator {
     pub async fn start(bind: SocketAddr, seed: MeterSeed, faults: Faults) -> io::Result<Self> {
         let listener = TcpListener::bind(bind).await?;
         let address = listener.local_addr()?;
-        let meter = Arc::new(Mutex::new(Meter::new(seed, faults)));
-        let task = tokio::spawn(accept(listener, Arc::clone(&meter)));
+        let line = Arc::new(Line {
+            meter: Mutex::new(Meter::new(seed, faults)),
+            traffic: Mutex::default(),
+            latency: Mutex::default(),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&line)));
         Ok(Self {
             address,
-            meter,
+            line,
             task,
         })
     }
@@ -52,12 +73,22 @@ impl Simulator {
 
     /// What it is like now.
     pub fn state(&self) -> MeterState {
-        lock(&self.meter).state()
+        lock(&self.line.meter).state()
+    }
+
+    /// Puts it on a slow line: from now on a connection and each answer take so long.
+    pub fn set_latency(&self, latency: Duration) {
+        *lock(&self.line.latency) = latency;
+    }
+
+    /// What went over its line so far.
+    pub fn traffic(&self) -> Traffic {
+        *lock(&self.line.traffic)
     }
 
     /// Lets it fail in other ways from now on.
     pub fn set_faults(&self, faults: Faults) {
-        lock(&self.meter).faults = faults;
+        lock(&self.line.meter).faults = faults;
     }
 
     /// Cuts all connections and stops listening.
@@ -73,26 +104,28 @@ impl Drop for Simulator {
     }
 }
 
-async fn accept(listener: TcpListener, meter: Arc<Mutex<Meter>>) {
+async fn accept(listener: TcpListener, line: Arc<Line>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(stream, Arc::clone(&meter)));
+        connections.spawn(serve(stream, Arc::clone(&line)));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(mut stream: TcpStream, meter: Arc<Mutex<Meter>>) {
+async fn serve(mut stream: TcpStream, line: Arc<Line>) {
     let mut association = Association::new();
     let _ = stream.set_nodelay(true);
+    lock(&line.traffic).connections += 1;
+    line.wait().await;
     // Any error is the end of the connection, as it is with a meter.
-    let _ = talk(&mut stream, &mut association, &meter).await;
-    association.end(&mut lock(&meter));
+    let _ = talk(&mut stream, &mut association, &line).await;
+    association.end(&mut lock(&line.meter));
 }
 
 async fn talk(
     stream: &mut TcpStream,
     association: &mut Association,
-    meter: &Mutex<Meter>,
+    line: &Line,
 ) -> io::Result<()> {
     loop {
         let mut header = [0; Header::BYTES];
@@ -100,20 +133,31 @@ async fn talk(
         let header = Header::parse(header, MAX_BYTES).map_err(io::Error::other)?;
         let mut message = vec![0; header.length];
         stream.read_exact(&mut message).await?;
-        let reply = association.handle(&mut lock(meter), header.source, &message);
+        lock(&line.traffic).messages += 1;
+        let reply = association.handle(&mut lock(&line.meter), header.source, &message);
         let answer = match reply {
             Reply::Answer(answer) => answer,
             Reply::Silence => continue,
             Reply::Drop => return Ok(()),
         };
         let answer = frame(header.destination, header.source, &answer).map_err(io::Error::other)?;
+        line.wait().await;
         stream.write_all(&answer).await?;
     }
 }
 
+impl Line {
+    async fn wait(&self) {
+        let latency = *lock(&self.latency);
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+}
+
 /// A test that panics while it looks at a meter does not break the meter.
-fn lock(meter: &Mutex<Meter>) -> MutexGuard<'_, Meter> {
-    meter.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const MAX_BYTES: usize = 4096;

@@ -243,7 +243,8 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
 
     /// Leaves the meter alone for twice as long as the last time; then there is a new budget.
     async fn back_off(&mut self) -> Result<Halt, TakeoverError> {
-        let wait = (self.progress.back_off * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        let first = self.takeover.settings.refused_wait;
+        let wait = (self.progress.back_off * 2).max(first).min(LONGEST_WAIT);
         self.progress.back_off = wait;
         self.progress.failures = 0;
         self.wait(wait, Some(LinkError::KeysRefused)).await
@@ -286,6 +287,5 @@ pub(super) enum Failure {
     Ours(TakeoverError),
 }
 
-const FIRST_WAIT: Duration = Duration::from_secs(15 * 60);
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const STALE_TRIES: usize = 3;

@@ -55,6 +55,8 @@ pub struct Settings {
     pub rounds: Rounds,
     /// How long to leave a meter alone that cannot be reached.
     pub unreachable_wait: Duration,
+    /// How long to leave a meter alone at first that refused us as often as is safe; twice as long each time after that.
+    pub refused_wait: Duration,
 }
 
 impl Default for Settings {
@@ -62,6 +64,7 @@ impl Default for Settings {
         Self {
             rounds: Rounds::Twice,
             unreachable_wait: Duration::from_secs(5 * 60),
+            refused_wait: Duration::from_secs(15 * 60),
         }
     }
 }

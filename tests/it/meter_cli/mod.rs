@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 use world::{LOOPBACK, Suite, Wall, World, source};
 
+mod drill;
+mod export;
 mod program;
 mod tampered;
 mod world;
@@ -66,8 +68,8 @@ async fn meters_with_keys_and_meters_with_passwords_are_taken_over_in_one_run() 
     let walls = world.meters(&[]).await;
     let desk = world.desk().await;
     let head_end = world.head_end(&desk);
-    let work = claimed(&world, &head_end, &walls).await;
-    let endings = head_end.run(work, &|_| {}).await.unwrap();
+    let run = claimed(&world, &head_end, &walls).await;
+    let endings = endings(&head_end, run).await;
     assert_eq!(verdicts(&endings), [Verdict::Rotated; 3], "{endings:?}");
     for wall in &walls {
         wall.assert_is_ours(&desk).await;

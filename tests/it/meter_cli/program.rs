@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::world::World;
 
-fn program(arguments: &[&str], folder: &Path) -> Command {
+pub(super) fn program(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cos-escrow"));
     command
         .args(arguments)
@@ -31,7 +31,7 @@ pub(super) fn json_of(output: &Output) -> Value {
 }
 
 /// Starts simulated meters, and waits until they have been printed.
-async fn simulate(folder: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
+pub(super) async fn simulate(folder: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
     let fixed = ["meter", "simulate", "-o", "csv"];
     let mut command = program(&[&fixed[..], arguments].concat(), folder);
     let mut child = command

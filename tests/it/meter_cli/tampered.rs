@@ -77,7 +77,13 @@ async fn a_release_that_its_depositor_did_not_sign_is_used_on_no_meter() {
     let output = take_over(&world, "forged.release", &wall, &["--accept-unsigned"]).await;
     assert_tampered(&output, &wall);
     let desk = world.desk().await;
-    assert!(desk.journal.list(&Query::default()).await.unwrap().is_empty());
+    assert!(
+        desk.journal
+            .list(&Query::default())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -249,6 +249,10 @@ mod tests {
     }
 
     /// Rule and severity of what an entry gives cause for.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "tests read better without borrows"
+    )]
     fn seen(watch: &mut Watch, draft: Draft, disclosed: Option<Value>) -> Vec<(Rule, Severity)> {
         let alarms = watch.see(7, &leaf(draft), disclosed.as_ref(), BURST);
         assert!(alarms.iter().all(|alarm| alarm.entry == Some(7)));

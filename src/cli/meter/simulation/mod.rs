@@ -4,12 +4,14 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::interrupted;
 use super::releases::{Loaded, SealingKeys};
+use super::sim_report::lives;
 use crate::cli::config::{self, Settings};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::NewFile;
@@ -67,6 +69,12 @@ pub(super) struct Arguments {
     /// The new file for the packages of the meters, with their keys.
     #[arg(long, value_name = "FILE", conflicts_with = "release")]
     seed_file: Option<PathBuf>,
+    /// How long a connection and each answer take, of DLMS meters.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    latency: u64,
+    /// The new file for what the DLMS meters have seen, written at the end.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     offline: config::Offline,
 }
@@ -132,6 +140,8 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let interrupted = interrupted()?;
     let seed_file = arguments.seed_file.as_deref();
     let seed_file = seed_file.map(NewFile::create).transpose()?;
+    let report = arguments.report.as_deref();
+    let report = report.map(NewFile::create).transpose()?;
     let meters = match arguments.release.is_empty() {
         false => {
             let settings = Settings::offline(&arguments.offline)?;
@@ -146,11 +156,22 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
             meters
         }
     };
+    let latency = Duration::from_millis(arguments.latency);
+    for meter in meters.iter().filter_map(|meter| meter.simulator.dlms()) {
+        meter.set_latency(latency);
+    }
     let labels: Vec<_> = meters.iter().map(|meter| meter.label.clone()).collect();
     output.rows(&labels)?;
     output.note(format!("{} meters listen; interrupt to end", meters.len()));
     interrupted.await;
-    Ok(())
+    let Some(report) = report else {
+        return Ok(());
+    };
+    let seen = meters.iter().filter_map(|meter| {
+        let serial = meter.label.serial.as_str();
+        Some((serial, meter.simulator.dlms()?))
+    });
+    report.write(lives(seen)?.expose())
 }
 
 async fn released(arguments: &Arguments, keys: &SealingKeys) -> Result<Vec<Simulated>, Failure> {

@@ -34,6 +34,14 @@ impl AnySimulator {
         }
     }
 
+    /// The meter, if it is one of DLMS.
+    pub fn dlms(&self) -> Option<&Simulator> {
+        match self {
+            Self::Dlms(meter) => Some(meter),
+            Self::ModeC(_) => None,
+        }
+    }
+
     /// Whether these are exactly its secrets.
     pub fn holds(&self, secrets: &Secrets) -> bool {
         match (self, secrets) {
