@@ -62,17 +62,17 @@ impl<'o, S: Shape> Results<'o, S> {
 
     /// A record's failure. Tampering ends the batch; anything else is the record's own matter.
     pub(super) fn failed(&mut self, line: u64, error: ClientError) -> Result<(), Failure> {
-        let code = match &error {
-            ClientError::Verification(_) => {
-                let failure = Failure::from(error);
-                return Err(Failure {
-                    message: format!("line {line}: {}", failure.message),
-                    ..failure
-                });
-            }
-            ClientError::Refused { code, .. } => code.clone(),
-            ClientError::Local(_) => "not_sent".to_owned(),
-            _ => "unreachable".to_owned(),
+        if let ClientError::Verification(_) = error {
+            let failure = Failure::from(error);
+            return Err(Failure {
+                message: format!("line {line}: {}", failure.message),
+                ..failure
+            });
+        }
+        let code = match (error.code(), &error) {
+            (Some(code), _) => code,
+            (None, ClientError::Local(_)) => "not_sent",
+            (None, _) => "unreachable",
         };
         self.answer(line, json!({ "code": code, "detail": error.to_string() }))
     }

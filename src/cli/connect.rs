@@ -28,12 +28,13 @@ impl Session {
     /// Reads configuration and files. Connects only when a request is sent.
     pub(super) fn open(connection: &Connection) -> Result<Self, Failure> {
         let settings = Settings::resolve(connection)?;
-        let material = Material::load(&settings.tls()?).map_err(Failure::failed)?;
+        let material = Material::load(&settings.tls()?)?;
         let identity = identity(&material)?;
         let anchors = trust::anchors(&settings)?;
         let tls = client_config(&material, PostQuantum::Preferred, Arc::new(SystemClock));
         let tls = tls.map_err(|error| Failure::new(Exit::Unverified, error))?;
-        let endpoint = Endpoint::from_url(&settings.url, Arc::new(tls))?;
+        let endpoint = Endpoint::from_url(&settings.url, Arc::new(tls))
+            .map_err(|error| Failure::new(Exit::Usage, error))?;
         let view = log_view(&settings, identity.kind)?;
         Ok(Self {
             client: Client::new(endpoint, view),
@@ -174,8 +175,9 @@ impl From<ClientError> for Failure {
         let exit = match &error {
             ClientError::Refused { code, .. } if code == "not_found" => Exit::NotFound,
             ClientError::Refused { code, .. } if code == "unavailable" => Exit::TryAgain,
+            ClientError::Stranger(_) => Exit::Unverified,
             error if error.is_retryable() => Exit::TryAgain,
-            ClientError::Refused { .. } => Exit::Refused,
+            ClientError::Refused { .. } | ClientError::NotAdmitted { .. } => Exit::Refused,
             ClientError::Verification(_) => Exit::Unverified,
             _ => Exit::Failed,
         };
@@ -188,6 +190,14 @@ impl From<ClientError> for Failure {
                 let failure = hint.into_iter().fold(failure, Self::hint);
                 failure.hint(format!("code `{code}`, request {request_id}"))
             }
+            ClientError::NotAdmitted { code, .. } => {
+                let hint = advice(code.as_str());
+                let failure = hint.into_iter().fold(failure, Self::hint);
+                failure.hint(format!("code `{code}`"))
+            }
+            ClientError::Stranger(_) => failure.hint(
+                "are `roots` and `lists` those of this service, and is the name in `url` the one in its certificate?",
+            ),
             ClientError::Indeterminate(_) => {
                 failure.hint("it may have been done; run the same command again to find out")
             }
@@ -204,11 +214,16 @@ fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "recipient_key_inactive" => "`cos-escrow key create` and `key publish` make a sealing key",
         "certificate_expired" => "`cos-escrow pki renew` makes a new certificate",
+        "certificate_revoked" => "ask the authority that issued it for another one",
+        "certificate_invalid" => {
+            "`cos-escrow pki inspect FILE` says what it is; the service may not know its authority, or its revocation \
+             lists are stale"
+        }
         "revocation_unknown" => "the service's revocation lists are stale; tell its operator",
         "no_package" => "the losing supplier has not deposited yet",
         "before_window" => "try again when supply has started",
         "meter_mismatch" => "read the serial on the meter again",
-        "not_found" => "what exists is shown to the two suppliers of a handover only",
+        "not_found" => "it does not exist, or only others may see it",
         _ => return None,
     })
 }
@@ -251,6 +266,7 @@ mod tests {
             Exit::TryAgain
         );
         assert_eq!(exit(ClientError::Unexpected(String::new())), Exit::Failed);
+        assert_eq!(exit(ClientError::Stranger(String::new())), Exit::Unverified);
     }
 
     #[test]
@@ -264,13 +280,13 @@ mod tests {
 
     #[test]
     fn a_path_is_told_from_a_key() {
-        assert_eq!(
-            log_key("/nowhere/log.vkey").unwrap_err().exit,
-            Exit::NotFound
-        );
-        assert_eq!(
-            log_key("escrow.example/log+00+AA").unwrap_err().exit,
-            Exit::Usage
-        );
+        for (text, problem) in [
+            ("/nowhere/log.vkey", "`/nowhere/log.vkey`: "),
+            ("escrow.example/log+00+AA", "the log's key: "),
+        ] {
+            let failure = log_key(text).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.starts_with(problem), "{failure:?}");
+        }
     }
 }

@@ -292,7 +292,7 @@ fn check(settings: &Settings, parts: &[Part<'_>]) -> Result<(), Failure> {
 fn no_key(settings: &Settings) -> Failure {
     let folder = settings.keys.display();
     let message = format!("no key in `{folder}` is one that this is sealed to");
-    Failure::new(Exit::NotFound, message)
+    Failure::new(Exit::Usage, message)
         .hint("`--key FILE` names another; `inspect` says which are needed")
 }
 

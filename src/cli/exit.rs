@@ -1,9 +1,11 @@
 //! How a command ends: exit codes and failures with hints.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use crate::identity::{AuthorityError, IdentityError};
+use crate::tls::MaterialError;
 
 /// The exit codes, stable for scripts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -12,9 +14,9 @@ pub enum Exit {
     Ok,
     /// Failed for another reason.
     Failed,
-    /// The arguments make no sense.
+    /// The arguments make no sense, or a file that they name is not there.
     Usage,
-    /// What was named does not exist, or may not be seen.
+    /// What was named the service does not know, or we may not see it.
     NotFound,
     /// The service, or a rule, says no.
     Refused,
@@ -90,6 +92,17 @@ impl From<AuthorityError> for Failure {
         let exit = match error {
             AuthorityError::Days { .. } | AuthorityError::ServerName(_) => Exit::Usage,
             AuthorityError::OutlivesIssuer | AuthorityError::Request(_) => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<MaterialError> for Failure {
+    fn from(error: MaterialError) -> Self {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let exit = match &error {
+            MaterialError::Read { source, .. } if is_missing(source) => Exit::Usage,
             _ => Exit::Failed,
         };
         Self::new(exit, error)

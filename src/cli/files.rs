@@ -96,10 +96,11 @@ impl Drop for NewFile {
     }
 }
 
-/// A failure that names the file.
+/// A failure that names the file. One that is not there is a mistake in the arguments: only what the service, or a record,
+/// does not know is `NotFound`.
 pub(super) fn at(path: &Path, error: &io::Error) -> Failure {
     let exit = match error.kind() {
-        io::ErrorKind::NotFound => Exit::NotFound,
+        io::ErrorKind::NotFound => Exit::Usage,
         io::ErrorKind::AlreadyExists => Exit::Refused,
         _ => Exit::Failed,
     };

@@ -45,7 +45,7 @@ impl Instance {
         metrics: PrometheusHandle,
     ) -> Result<Self, Failure> {
         let sole = Sole::writer_of(&settings.store)?;
-        let material = Material::load(&settings.tls).map_err(Failure::failed)?;
+        let material = Material::load(&settings.tls)?;
         let hybrid = settings.post_quantum.into();
         let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;
         let tls = Arc::new(tls);
@@ -93,7 +93,7 @@ impl Instance {
     /// Reads certificates, revocation lists, roots and policies again, where the settings now say. What is not
     /// acceptable changes nothing. Addresses, store, keys and limits stay as they were until the next start.
     pub async fn reload(&self, settings: &Settings) -> Result<(), Failure> {
-        let material = Material::load(&settings.tls).map_err(Failure::failed)?;
+        let material = Material::load(&settings.tls)?;
         // ORDER: the rules are read before the trust is replaced, so that a bad policy leaves both as they were.
         rules(settings, Arc::clone(self.tls.trust().anchors()))?;
         self.tls.reload(&material).map_err(Failure::failed)?;

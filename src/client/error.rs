@@ -1,4 +1,7 @@
+use rustls::{AlertDescription, Error as TlsError};
 use serde::Deserialize;
+
+use crate::types::Code;
 
 /// Why a call gave no answer that can be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -17,6 +20,17 @@ pub enum ClientError {
         /// The request's id, to be quoted to the service's operator.
         request_id: String,
     },
+    /// The service refused our certificate when we connected, so nothing was asked of it.
+    #[error("{} (TLS alert {alert:?})", code.title())]
+    NotAdmitted {
+        /// The stable code: what the same certificate is refused with on a living connection.
+        code: Code,
+        /// What the service sent. It tells an unknown authority not from lists that are stale; the service's log does.
+        alert: AlertDescription,
+    },
+    /// Who answers is not the service, as far as our roots and the name in the URL tell. Nothing was sent.
+    #[error("the service's certificate is not acceptable: {0}")]
+    Stranger(String),
     /// The service could not be reached, or cannot answer now: the same request may be sent again.
     #[error("not reachable: {0}")]
     Unreachable(String),
@@ -39,9 +53,13 @@ impl ClientError {
     /// Whether sending the same request again may help.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Indeterminate(_) => true,
+            // Another connection may meet the right one.
+            Self::Unreachable(_) | Self::Indeterminate(_) | Self::Stranger(_) => true,
             Self::Refused { status, .. } => matches!(status, 429 | 503),
-            Self::Verification(_) | Self::Unexpected(_) | Self::Local(_) => false,
+            Self::NotAdmitted { .. }
+            | Self::Verification(_)
+            | Self::Unexpected(_)
+            | Self::Local(_) => false,
         }
     }
 
@@ -49,7 +67,24 @@ impl ClientError {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => Some(code),
+            Self::NotAdmitted { code, .. } => Some(code.as_str()),
             _ => None,
+        }
+    }
+
+    /// Why no connection came about.
+    pub(super) fn from_connecting(error: &std::io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match tls {
+            Some(TlsError::InvalidCertificate(why)) => Self::Stranger(why.to_string()),
+            Some(TlsError::AlertReceived(alert)) => match admission(*alert) {
+                Some(code) => Self::NotAdmitted {
+                    code,
+                    alert: *alert,
+                },
+                None => Self::Unreachable(error.to_string()),
+            },
+            _ => Self::Unreachable(error.to_string()),
         }
     }
 
@@ -64,6 +99,23 @@ impl ClientError {
             },
             Err(_) => Self::Unexpected(format!("status {status} without a problem document")),
         }
+    }
+}
+
+/// What an alert says of our certificate, if it is about that.
+fn admission(alert: AlertDescription) -> Option<Code> {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::CertificateExpired => Some(Code::CertificateExpired),
+        Alert::CertificateRevoked => Some(Code::CertificateRevoked),
+        Alert::NoCertificate
+        | Alert::CertificateRequired
+        | Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied => Some(Code::CertificateInvalid),
+        _ => None,
     }
 }
 

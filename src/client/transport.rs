@@ -11,6 +11,7 @@ use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -34,16 +35,19 @@ impl Endpoint {
     pub fn from_url(url: &str, tls: Arc<ClientConfig>) -> Result<Self, ClientError> {
         let wrong = || ClientError::Local(format!("`{url}` is not of the form https://HOST:PORT"));
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("https") || uri.path().len() > 1 {
+        if uri.scheme_str() != Some("https") || uri.path().len() > 1 || uri.query().is_some() {
             return Err(wrong());
         }
+        let authority = uri.authority().ok_or_else(wrong)?;
+        let host = authority.host();
+        let port = match (authority.as_str().strip_prefix(host), authority.port_u16()) {
+            (Some(""), None) => 443,
+            (Some(_), Some(port)) => port,
+            _ => return Err(wrong()),
+        };
         Ok(Self {
-            host: uri
-                .host()
-                .ok_or_else(wrong)?
-                .trim_matches(['[', ']'])
-                .to_owned(),
-            port: uri.port_u16().unwrap_or(443),
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
             tls,
         })
     }
@@ -189,7 +193,15 @@ impl Transport {
         let stream = TlsConnector::from(Arc::new(config))
             .connect(name, tcp)
             .await
-            .map_err(|error| gone(&error))?;
+            .map_err(|error| ClientError::from_connecting(&error))?;
+        let mut stream = BufReader::new(stream);
+        // ORDER: in TLS 1.3 a client is connected before its certificate is judged, and in HTTP/2 the service speaks
+        // first. So who waits for that knows that it is let in before it asks, and no refusal looks like a lost answer.
+        let greeting = stream.fill_buf().await;
+        let greeting = greeting.map_err(|error| ClientError::from_connecting(&error))?;
+        if greeting.is_empty() {
+            return Err(gone(&"the service closed the connection"));
+        }
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .map_err(|error| gone(&error))?;

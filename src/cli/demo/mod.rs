@@ -15,6 +15,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, Failure};
+use super::files;
 use super::output::{Output, Row};
 use crate::types::Mpid;
 use events::Event;
@@ -84,7 +85,7 @@ impl Row for meters::TakenOver {
 pub async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let text = match &arguments.events {
         None => EVENTS.to_owned(),
-        Some(file) => std::fs::read_to_string(file).map_err(Failure::failed)?,
+        Some(file) => std::fs::read_to_string(file).map_err(|error| files::at(file, &error))?,
     };
     let events = Event::read_all(&text)?;
     let temporary = tempfile::tempdir().map_err(Failure::failed)?;

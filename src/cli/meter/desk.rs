@@ -96,7 +96,7 @@ fn is_there(arguments: &Files) -> Result<(), Failure> {
         return Ok(());
     }
     let missing = format!("there is no journal `{}`", arguments.journal.display());
-    let failure = Failure::new(Exit::NotFound, missing);
+    let failure = Failure::new(Exit::Usage, missing);
     Err(failure.hint("`cos-escrow meter takeover` makes one"))
 }
 
@@ -240,7 +240,7 @@ mod tests {
         let arguments = arguments(folder.path());
         opened(&arguments).await.unwrap();
         fs::remove_file(&arguments.journal_key).unwrap();
-        assert_eq!(opened(&arguments).await, Err(Exit::NotFound));
+        assert_eq!(opened(&arguments).await, Err(Exit::Usage));
         assert!(!arguments.journal_key.exists());
     }
 

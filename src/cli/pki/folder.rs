@@ -14,9 +14,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::files::{at, read};
 use crate::identity::profile::{SOURCES, Sort};
 use crate::identity::{Authority, Certificate, Issued, Serial, pem};
 use crate::types::{Digest, Timestamp};
@@ -91,7 +90,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         if !path.join("issuing.key").exists() {
             let missing = format!("`{}` holds no authority", path.display());
-            return Err(Failure::new(Exit::NotFound, missing)
+            return Err(Failure::new(Exit::Usage, missing)
                 .hint("`cos-escrow pki init DIR` makes one, `--pki DIR` names one"));
         }
         let lock = lock(path)?;
@@ -214,12 +213,6 @@ pub(super) fn with_extension(stem: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-/// Reads a file whose text may be secret.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let text = fs::read(path).map_err(|error| at(path, &error))?;
-    Ok(Zeroizing::new(text))
-}
-
 /// Writes a file that must not exist yet.
 pub(super) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     OpenOptions::new()
@@ -271,16 +264,6 @@ fn lock(path: &Path) -> Result<File, Failure> {
         Failure::new(Exit::TryAgain, busy)
     })?;
     Ok(folder)
-}
-
-/// A failure that names the file.
-pub(super) fn at(path: &Path, error: &io::Error) -> Failure {
-    let exit = match error.kind() {
-        io::ErrorKind::NotFound => Exit::NotFound,
-        io::ErrorKind::AlreadyExists => Exit::Refused,
-        _ => Exit::Failed,
-    };
-    Failure::new(exit, format!("`{}`: {error}", path.display()))
 }
 
 pub(super) const PRIVATE: u32 = 0o600;

@@ -11,9 +11,10 @@ use std::path::Path;
 
 pub(super) use self::arguments::Command;
 use self::arguments::{Init, Issue, Lists, P12, Renew, Revoke, Use};
-use self::folder::{Entry, Folder, PRIVATE, at, create, read, subject, with_extension};
+use self::folder::{Entry, Folder, PRIVATE, create, subject, with_extension};
 use self::rows::{Inspected, Listed, Made, Renewed};
 use super::exit::{Exit, Failure};
+use super::files::{at, read};
 use super::output::Output;
 use crate::identity::profile::Sort;
 use crate::identity::{

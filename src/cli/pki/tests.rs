@@ -148,7 +148,7 @@ fn inspection_tells_good_from_bad() {
         assert_eq!(desk.exit(&format!("inspect @/{good}")), Exit::Ok, "{good}");
     }
     assert_eq!(desk.exit("inspect @/ca/root.key"), Exit::Failed);
-    assert_eq!(desk.exit("inspect @/nothing"), Exit::NotFound);
+    assert_eq!(desk.exit("inspect @/nothing"), Exit::Usage);
     let bad = pem::of_certificates([&crate::identity::CertificateDer::from(vec![0x30, 0])]);
     fs::write(desk.path("bad.pem"), bad).unwrap();
     assert_eq!(desk.exit("inspect @/bad.pem"), Exit::Unverified);
@@ -159,7 +159,7 @@ fn nothing_happens_on_a_broken_index() {
     let desk = Desk::new();
     fs::write(desk.path("ca/index.jsonl"), "{}\n").unwrap();
     assert_eq!(desk.exit("crl --pki @/ca"), Exit::Unverified);
-    assert_eq!(desk.exit("crl --pki @/elsewhere"), Exit::NotFound);
+    assert_eq!(desk.exit("crl --pki @/elsewhere"), Exit::Usage);
 }
 
 #[test]

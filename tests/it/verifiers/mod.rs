@@ -13,7 +13,7 @@ use cos_escrow::tlog::{Checkpoint, LogKey, Note, TreeHead, encode_entries};
 use cos_escrow::types::Secret;
 
 use self::tools::copy_folder;
-pub(crate) use self::tools::{Verifier, mirror, python};
+pub(crate) use self::tools::{Verifier, auditor, mirror, python};
 use crate::live::{Live, Service, now};
 use crate::tree::{read_entries, write_tiles};
 
