@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::releases::Unusable;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Row;
 use crate::meter::escrow::{EscrowError, Path, Report, StopReason};
@@ -25,6 +26,8 @@ pub enum Verdict {
     Stopped,
     /// The release cannot be used, or the escrow refuses.
     Refused,
+    /// Nobody has signed what was released, and unsigned is not accepted; the meter is left as it is.
+    Unsigned,
     /// The release, or what the escrow or its log says, does not verify; the meter is left as it is.
     Tampered,
     /// It goes on later.
@@ -75,12 +78,13 @@ impl std::fmt::Display for Need {
 }
 
 impl Verdict {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Rotated,
         Self::NotRotatable,
         Self::Rejected,
         Self::Stopped,
         Self::Refused,
+        Self::Unsigned,
         Self::Tampered,
         Self::Waiting,
         Self::Busy,
@@ -96,6 +100,7 @@ impl Verdict {
             Self::Rejected => "rejected",
             Self::Stopped => "stopped",
             Self::Refused => "refused",
+            Self::Unsigned => "unsigned",
             Self::Tampered => "tampered",
             Self::Waiting => "waiting",
             Self::Busy => "busy",
@@ -109,7 +114,7 @@ impl Verdict {
             Self::Rotated => Need::Nothing,
             Self::NotRotatable | Self::Stopped => Need::SiteVisit,
             Self::Rejected => Need::NewDeposit,
-            Self::Refused | Self::Tampered => Need::Review,
+            Self::Refused | Self::Unsigned | Self::Tampered => Need::Review,
             Self::Waiting => Need::Wait,
             Self::Busy | Self::Failed | Self::Pending => Need::Retry,
         }
@@ -118,7 +123,11 @@ impl Verdict {
     fn exit(self) -> Exit {
         match self {
             Self::Rotated => Exit::Ok,
-            Self::NotRotatable | Self::Rejected | Self::Stopped | Self::Refused => Exit::Refused,
+            Self::NotRotatable
+            | Self::Rejected
+            | Self::Stopped
+            | Self::Refused
+            | Self::Unsigned => Exit::Refused,
             Self::Tampered => Exit::Unverified,
             Self::Waiting | Self::Busy | Self::Pending => Exit::TryAgain,
             Self::Failed => Exit::Failed,
@@ -199,6 +208,19 @@ impl Ending {
             Exit::Unverified => Verdict::Tampered,
             _ => Verdict::Refused,
         };
+        Self::unbegun(handover, outcome, failure.message.clone())
+    }
+
+    /// The ending of a takeover whose release may not be used.
+    pub fn of_unusable(handover: HandoverId, release: &Unusable) -> Self {
+        let outcome = match release {
+            Unusable::Unsigned(_) => Verdict::Unsigned,
+            Unusable::Tampered(_) => Verdict::Tampered,
+        };
+        Self::unbegun(Some(handover), outcome, release.to_string())
+    }
+
+    fn unbegun(handover: Option<HandoverId>, outcome: Verdict, reason: String) -> Self {
         Self {
             handover,
             serial: None,
@@ -208,7 +230,7 @@ impl Ending {
                 Need::Wait => Need::Retry,
                 need => need,
             },
-            reason: failure.message.clone(),
+            reason,
             wait_until: None,
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::desk::Desk;
 use super::ending::{Ending, note};
-use super::releases::{Loaded, Unsigned, Verified};
+use super::releases::{Loaded, Unsigned, Unusable, Verified};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::takeover::SupplierEscrow;
 use crate::client::Client;
@@ -153,7 +153,7 @@ pub struct HeadEnd<'a> {
 
 impl HeadEnd<'_> {
     /// A release that may be used on its meter.
-    pub fn verified(&self, loaded: Loaded) -> Result<Verified, Failure> {
+    pub fn verified(&self, loaded: Loaded) -> Result<Verified, Unusable> {
         let unsigned = match self.how.accept_unsigned {
             true => Unsigned::Accepted,
             false => Unsigned::Refused,

@@ -68,6 +68,12 @@ impl Chosen {
             return Err(Failure::new(Exit::Usage, message)
                 .hint("put the addresses of several meters into a list for `--from`"));
         }
+        // One that a list names is its record's own matter; these are arguments.
+        for release in &self.release {
+            release
+                .metadata()
+                .map_err(|error| files::at(release, &error))?;
+        }
         let address = self.address;
         let source = move |release| Source {
             release,
@@ -176,7 +182,7 @@ impl SealingKeys {
 
 fn not_here(folder: &Path) -> Failure {
     let message = format!("the sealing key is not in `{}`", folder.display());
-    Failure::new(Exit::NotFound, message).hint("name its file, or its folder with `--keys`")
+    Failure::new(Exit::Usage, message).hint("name its file, or its folder with `--keys`")
 }
 
 /// A release, opened, and the meter that it is about.
@@ -218,9 +224,9 @@ impl Loaded {
     /// Verifies that each package and read in it was signed by the depositor that it names.
     ///
     /// As of the time in its header: the certificate may have ended since.
-    pub fn verified(self, anchors: &Anchors, unsigned: Unsigned) -> Result<Verified, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| Failure::new(Exit::Unverified, what);
-        let release = Release::decode(&self.bytes).map_err(|error| wrong(&error))?;
+    pub fn verified(self, anchors: &Anchors, unsigned: Unsigned) -> Result<Verified, Unusable> {
+        let release =
+            Release::decode(&self.bytes).map_err(|error| Unusable::Tampered(error.to_string()))?;
         for item in release.items() {
             let header = item.body.header();
             let of = format!(
@@ -234,11 +240,9 @@ impl Loaded {
             ) {
                 (Ok(()), _) | (Err(SignatureError::Unsigned), Unsigned::Accepted) => {}
                 (Err(SignatureError::Unsigned), Unsigned::Refused) => {
-                    return Err(wrong(&format!("{of}: nobody signed it")).hint(
-                        "`--accept-unsigned` takes what the service sealed for its depositor",
-                    ));
+                    return Err(Unusable::Unsigned(of));
                 }
-                (Err(error), _) => return Err(wrong(&format!("{of}: {error}"))),
+                (Err(error), _) => return Err(Unusable::Tampered(format!("{of}: {error}"))),
             }
         }
         Ok(Verified(self))
@@ -265,6 +269,19 @@ impl Verified {
     pub fn loaded(&self) -> &Loaded {
         &self.0
     }
+}
+
+/// Why a release is used on no meter.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// Nobody has signed a part of it.
+    #[error(
+        "{0}: nobody signed it; `--accept-unsigned` takes what the service sealed for its depositor"
+    )]
+    Unsigned(String),
+    /// It is not what its depositor made.
+    #[error("{0}")]
+    Tampered(String),
 }
 
 /// What becomes of a package that bears no signature: its depositor sent it in clear, and the service sealed it.

@@ -108,15 +108,17 @@ async fn begin(
     let unread = |failure| Box::new(Ending::of_failure(None, &failure));
     let source = source.map_err(unread)?;
     let loaded = Loaded::read(&source.release, keys).map_err(unread)?;
-    let handover = Some(loaded.handover());
-    let unfit = |failure| Box::new(Ending::of_failure(handover, &failure));
-    let release = head_end.verified(loaded).map_err(unfit)?;
+    let handover = loaded.handover();
+    let unfit = |failure| Box::new(Ending::of_failure(Some(handover), &failure));
+    let release = head_end
+        .verified(loaded)
+        .map_err(|unusable| Box::new(Ending::of_unusable(handover, &unusable)))?;
     let meter = release.loaded().meter(&source, &head_end.profiles);
     let meter = meter.map_err(unfit)?;
     match head_end.claim(&release, &meter, run).await {
         Ok(_) => Ok(()),
         Err(failure) => Err(Box::new(
-            Ending::of_failure(handover, &failure).about(meter.serial, meter.supply_point),
+            Ending::of_failure(Some(handover), &failure).about(meter.serial, meter.supply_point),
         )),
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Output;
 
-use cos_escrow::envelope::Release;
+use cos_escrow::envelope::{Body, Item, Recipient, Release, Stanza};
 use cos_escrow::meter::journal::{Query, State};
 use cos_escrow::tlog::LogKey;
-use cos_escrow::types::Secret;
+use cos_escrow::types::{Secret, SystemRandom};
 use serde_json::Value;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -84,6 +84,51 @@ async fn a_release_that_its_depositor_did_not_sign_is_used_on_no_meter() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// The same release with its packages sealed as the service seals what a depositor sent in clear.
+fn unsigned(world: &World, name: &str) {
+    let bytes = std::fs::read(&world.releases[0]).unwrap();
+    let release = Release::decode(&bytes).unwrap();
+    let (key, issue) = (&world.gainer().sealing, release.issue());
+    let recipient = Recipient::Party(issue.recipient.clone());
+    let sealed = |item: &Item| {
+        let content = item.open(key).unwrap();
+        let header = item.body.header().clone();
+        let (body, dek) = Body::seal(content.expose(), header, &SystemRandom).unwrap();
+        let digest = body.header().digest();
+        let stanza = Stanza::seal(&dek, &digest, &recipient, key.public(), &SystemRandom);
+        Item {
+            body,
+            stanza: stanza.unwrap(),
+            ..item.clone()
+        }
+    };
+    let items = release.items().iter().map(sealed).collect();
+    let release = Release::assemble(issue.clone(), items).unwrap();
+    std::fs::write(world.path(name), release.encode()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_signed_is_used_only_when_that_is_accepted() {
+    let world = World::with_released(1).await;
+    world.write_configuration();
+    let wall = world.meters(&[]).await.remove(0);
+    unsigned(&world, "unsigned.release");
+
+    let output = take_over(&world, "unsigned.release", &wall, &[]).await;
+    let endings = json_of(&output);
+    assert_eq!(output.status.code(), Some(4), "{endings}");
+    assert_eq!(endings[0]["outcome"], "unsigned", "{endings}");
+    assert_eq!(endings[0]["needs"], "review", "{endings}");
+    let reason = endings[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("`--accept-unsigned`"), "{reason}");
+    assert!(wall.is_untouched());
+
+    let accepted = take_over(&world, "unsigned.release", &wall, &["--accept-unsigned"]).await;
+    assert_eq!(json_of(&accepted)[0]["outcome"], "rotated");
+    assert!(accepted.status.success());
+    assert!(!wall.is_untouched());
 }
 
 #[tokio::test(flavor = "multi_thread")]
