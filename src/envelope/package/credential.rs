@@ -205,8 +205,34 @@ impl Password {
         if let Some(n) = self.levels.iter().position(wrong) {
             return Some((format!("levels[{n}].level"), Problem::Invalid));
         }
+        if let Some(field) = self.untypable() {
+            return Some((field, Problem::Invalid));
+        }
         let distinct = self.levels.is_sorted_by(|a, b| a.level < b.level);
         (!distinct).then(|| ("levels".to_owned(), Problem::Repeated))
+    }
+
+    /// The first field that no meter takes.
+    fn untypable(&self) -> Option<String> {
+        let levels = self.levels.iter().enumerate().flat_map(|(n, level)| {
+            [
+                (format!("levels[{n}].user"), level.user.expose()),
+                (format!("levels[{n}].password"), level.password.expose()),
+            ]
+        });
+        let reader = self.reader_password.as_ref().map(SecretText::expose);
+        let pin = self.pin.as_ref().map(SecretText::expose);
+        let key = self.encryption_key.as_ref().map(SecretText::expose);
+        let others = [
+            ("reader_password", reader),
+            ("pin", pin),
+            ("encryption_key", key),
+        ];
+        let others = others
+            .into_iter()
+            .filter_map(|(field, text)| Some((field.to_owned(), text?)));
+        let mut all = levels.chain(others);
+        all.find_map(|(field, text)| (!is_typable(text)).then_some(field))
     }
 
     fn write(&self, o: &mut ObjectWriter<'_>) {
@@ -222,6 +248,11 @@ impl Password {
         let reader = self.reader_password.as_ref().map(SecretText::expose);
         o.optional_text("reader_password", reader);
     }
+}
+
+/// Whether a meter takes it on its line: printable ASCII. The `…` of an example is none.
+fn is_typable(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn no_user() -> SecretText<0, 64> {
