@@ -1,8 +1,10 @@
 //! `db`: backing the database up while the service runs, checking it, putting a backup back.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure};
+use super::files;
 use super::output::{Output, Row};
 use super::recover::offline;
 use super::settings::Settings;
@@ -10,7 +12,7 @@ use super::sole::Sole;
 use crate::service::adopt;
 use crate::store::{Store, StoreOptions};
 
-/// Backs the database up, checks it, puts a backup back, accepts it without its anchor.
+/// Backs the database up, checks it, puts a backup back, completes its log, accepts it without its anchor.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Copy the database, as of one instant, while the service runs.
@@ -28,7 +30,7 @@ pub(super) enum Command {
     /// Put a backup in the place of the database of a stopped service.
     #[command(
         after_help = "The service then finds that it is behind its anchor and starts read-only; \
-                            `log recover` is the way out.\n\n\
+                            `db recover` is the way out.\n\n\
                             Examples:\n  cos-escrow db restore --config escrow.toml --from escrow-2025-10-19.db --yes"
     )]
     Restore {
@@ -46,7 +48,7 @@ pub(super) enum Command {
     #[command(
         after_help = "Without its anchor the service starts read-only: nothing shows that the database is not an old \
                             one.\nCompare size and root with an auditor's checkpoint first; with a mirror that has \
-                            more, `log recover` is the way.\n\n\
+                            more, `db recover` is the way.\n\n\
                             Examples:\n  cos-escrow db anchor --config escrow.toml --yes"
     )]
     Anchor {
@@ -57,6 +59,8 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Put back what a restored database has lost of its log, from a copy.
+    Recover(super::recover::Arguments),
     /// Ask the database whether it is sound.
     #[command(after_help = "Examples:\n  cos-escrow db check --config escrow.toml")]
     Check {
@@ -117,7 +121,8 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                     .hint("stop the service, and say `--yes`"));
             }
             let _sole = Sole::writer_of(&settings.store)?;
-            replace(&settings.store, from).map_err(Failure::failed)?;
+            let backup = File::open(from).map_err(|error| files::at(from, &error))?;
+            replace(&settings.store, backup).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
         }
         Command::Anchor { config, yes } => {
@@ -140,6 +145,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 note: ADOPTED,
             })
         }
+        Command::Recover(arguments) => super::recover::run(arguments, output).await,
         Command::Check { config } => {
             let settings = Settings::load(config)?;
             let store = open(&settings).await?;
@@ -153,11 +159,11 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
     }
 }
 
-/// Puts a copy of a file in the place of a database, durably.
-fn replace(database: &Path, from: &Path) -> std::io::Result<()> {
+/// Puts a copy of a backup in the place of a database, durably.
+fn replace(database: &Path, mut backup: File) -> std::io::Result<()> {
     let folder = database.parent().unwrap_or(Path::new("."));
     let mut copy = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::copy(&mut std::fs::File::open(from)?, &mut copy)?;
+    std::io::copy(&mut backup, &mut copy)?;
     copy.as_file().sync_all()?;
     // ORDER: a crash before the last step leaves the former database without its newest changes, never the backup
     // with changes that are not its own.
@@ -170,7 +176,7 @@ fn replace(database: &Path, from: &Path) -> std::io::Result<()> {
         }
     }
     copy.persist(database)?;
-    std::fs::File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all()
 }
 
 async fn open(settings: &Settings) -> Result<Store, Failure> {

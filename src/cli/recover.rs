@@ -1,10 +1,11 @@
-//! `log recover`: the log of a restored database is completed from a mirror.
+//! `db recover`: the log of a restored database is completed from a mirror.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
+use super::files;
 use super::instance;
 use super::output::{Output, Row};
 use super::settings::Settings;
@@ -20,12 +21,12 @@ use crate::types::{Clock as _, SystemClock, SystemRandom};
 #[command(
     after_help = "Only the log comes back: the list says what must be deposited, imported or said again. What the \
                   recovered entries hide is lost, but for those of which somebody has kept the receipt.\nNothing is released until the registration feed has spoken again.\n\n\
-                  Examples:\n  cos-escrow log recover --service escrow.toml --mirror ./mirror"
+                  Examples:\n  cos-escrow db recover --config escrow.toml --mirror ./mirror"
 )]
 pub(super) struct Arguments {
     /// The configuration file of the stopped service.
     #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
-    service: PathBuf,
+    config: PathBuf,
     /// A copy of the log: `checkpoint` and `tile/`, as C2SP tlog-tiles lays them out.
     #[arg(long, value_name = "DIR")]
     mirror: PathBuf,
@@ -58,7 +59,7 @@ impl Row for RecoveredEntry {
 
 /// Recovers, and lists what was recovered.
 pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let settings = Settings::load(&arguments.service)?;
+    let settings = Settings::load(&arguments.config)?;
     let mirror = &arguments.mirror;
     let checkpoint = checkpoint(&mirror.join("checkpoint"))?;
     let _sole = Sole::writer_of(&settings.store)?;
@@ -86,8 +87,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
 
 /// What receipts disclose, by index of their entry.
 fn disclosures(file: &Path) -> Result<BTreeMap<u64, Vec<String>>, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::new(Exit::NotFound, format!("`{}`: {error}", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|error| files::at(file, &error))?;
     let lines = (1..).zip(text.lines());
     lines
         .filter(|(_, line)| !line.trim().is_empty())
@@ -104,18 +104,16 @@ fn disclosures(file: &Path) -> Result<BTreeMap<u64, Vec<String>>, Failure> {
 /// What the service stands on, for work on its log while it is stopped.
 pub(super) async fn offline(settings: &Settings) -> Result<Foundation, Failure> {
     let clock = Arc::new(SystemClock);
-    let material = Material::load(&settings.tls).map_err(Failure::failed)?;
+    let material = Material::load(&settings.tls)?;
     let anchors = Anchors::new(&material.roots, &material.lists, clock.now())?;
     let random = Arc::new(SystemRandom);
     instance::foundation(settings, Arc::new(anchors), clock, random).await
 }
 
 fn checkpoint(path: &Path) -> Result<Note, Failure> {
-    let named = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::NotFound, named(&error)))?;
+    let text = std::fs::read_to_string(path).map_err(|error| files::at(path, &error))?;
     text.parse()
-        .map_err(|error| Failure::new(Exit::Unverified, named(&error)))
+        .map_err(|error| Failure::new(Exit::Unverified, format!("`{}`: {error}", path.display())))
 }
 
 impl From<RecoverError> for Failure {

@@ -1,4 +1,4 @@
-//! `serve`: runs the service until it is told to stop; `config show`: says what it would run with.
+//! `serve`: runs the service until it is told to stop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Failure;
 use super::instance::Instance;
-use super::output::{Output, Row};
+use super::output::Output;
 use super::settings::Settings;
 use crate::types::{SystemClock, SystemRandom};
 
@@ -22,21 +22,6 @@ pub(super) struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
     config: PathBuf,
-}
-
-/// Says what a configuration means.
-#[derive(Debug, clap::Subcommand)]
-pub(super) enum ConfigCommand {
-    /// Every value of a service's configuration, and where it comes from.
-    #[command(
-        after_help = "Examples:\n  cos-escrow config show --config escrow.toml\n  \
-                            cos-escrow config show -o json"
-    )]
-    Show {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE", default_value = "escrow.toml")]
-        config: PathBuf,
-    },
 }
 
 /// Runs the service until SIGTERM or SIGINT.
@@ -106,62 +91,4 @@ fn start_logging() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .try_init();
-}
-
-/// One value of the configuration.
-#[derive(Debug, serde::Serialize)]
-struct Value {
-    name: String,
-    value: String,
-    source: &'static str,
-}
-
-impl Row for Value {
-    const COLUMNS: &'static [&'static str] = &["name", "value", "source"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.value.clone(),
-            self.source.to_owned(),
-        ]
-    }
-}
-
-/// Prints what a configuration means.
-pub(super) fn config(command: &ConfigCommand, output: &Output) -> Result<(), Failure> {
-    let ConfigCommand::Show { config } = command;
-    let settings = Settings::load(config)?;
-    let text = std::fs::read_to_string(config).map_err(Failure::failed)?;
-    let written: toml::Table = toml::from_str(&text).map_err(Failure::failed)?;
-    let all = toml::Table::try_from(&settings).map_err(Failure::failed)?;
-    let mut values = Vec::new();
-    flatten("", &all, Some(&written), &mut values);
-    output.rows(&values)
-}
-
-fn flatten(
-    prefix: &str,
-    all: &toml::Table,
-    written: Option<&toml::Table>,
-    values: &mut Vec<Value>,
-) {
-    for (key, value) in all {
-        let name = format!("{prefix}{key}");
-        let in_file = written.and_then(|table| table.get(key));
-        match value {
-            toml::Value::Table(table) => {
-                let below = in_file.and_then(toml::Value::as_table);
-                flatten(&format!("{name}."), table, below, values);
-            }
-            value => values.push(Value {
-                name,
-                value: match value {
-                    toml::Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                },
-                source: if in_file.is_some() { "file" } else { "default" },
-            }),
-        }
-    }
 }

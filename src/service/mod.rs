@@ -264,7 +264,7 @@ impl Shared {
         let Some(promise) = promise else {
             self.fence.raise(format!(
                 "the anchor is gone or damaged, though the log has {} entries: \
-                 `log recover` or `db anchor` is the way out",
+                 `db recover` or `db anchor` is the way out",
                 head.size
             ));
             return Ok(());

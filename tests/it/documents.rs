@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use cos_escrow::cli::settings::Connections;
+use cos_escrow::envelope::package::Package;
 use cos_escrow::handover::Terms;
 use cos_escrow::http::document;
+use cos_escrow::meter::profile::Profiles;
 use cos_escrow::types::Code;
 use serde_json::json;
 
@@ -60,6 +62,19 @@ fn the_table_of_settings_has_the_defaults() {
             assert!(there, "no row in the README begins with {row}");
         }
     }
+}
+
+#[test]
+fn the_package_of_the_readme_is_whole_and_its_meter_has_a_profile() {
+    let readme = text("README.md");
+    let blocks = readme.split("```json\n").skip(1);
+    let mut blocks = blocks.filter_map(|block| block.split("```").next());
+    let package = blocks.find(|block| block.contains("cos-escrow/package/1"));
+    let package = Package::parse(package.unwrap().as_bytes()).unwrap();
+    assert_eq!(package.gaps(), [] as [String; 0]);
+    let make = package.meter.make.as_str();
+    let profiles = Profiles::built_in();
+    assert!(profiles.choose(make, "iec62056-21").is_some(), "{make}");
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn configure(
     let root = market.root_file();
     let config = format!(
         "url = \"https://localhost:{}\"\ncert = {cert:?}\nsigning_cert = {signing:?}\nroots = {root:?}\n\
-         lists = {:?}\nlog_key = \"{}\"\nstate = \"state\"\nkeys = \"keys\"\n",
+         lists = {:?}\nlog_key = \"{}\"\nstate_dir = \"state\"\nkeys = \"keys\"\n",
         market.instance.address.port(),
         root.with_file_name("lists.pem"),
         market.instance.escrow.log_key(),

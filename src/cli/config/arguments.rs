@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     #[arg(
         long,
         global = true,
-        env = "COS_ESCROW_STATE",
+        env = "COS_ESCROW_STATE_DIR",
         hide_env_values = true,
         value_name = "DIR"
     )]

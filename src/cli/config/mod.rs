@@ -1,15 +1,16 @@
 //! The client's configuration: a flag wins over the environment, that over the file, that over the default.
 
 mod arguments;
+mod show;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::arguments::{Connection, Offline};
+pub(super) use self::show::{Command, run};
 use super::exit::{Exit, Failure};
 use super::files;
-use super::output::Row;
 use crate::tls::Files;
 
 /// What the file may say. Paths are relative to its folder.
@@ -24,7 +25,7 @@ struct ConfigFile {
     signing_cert: Option<PathBuf>,
     signing_key: Option<PathBuf>,
     log_key: Option<String>,
-    state: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
     keys: Option<PathBuf>,
 }
 
@@ -45,7 +46,7 @@ impl ConfigFile {
 /// Who said what a setting is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Origin {
+enum Origin {
     /// A flag, or the environment in its place.
     Argument,
     /// The configuration file.
@@ -58,28 +59,10 @@ pub(crate) enum Origin {
 
 /// One setting, for people who wonder where it came from.
 #[derive(Clone, Debug, serde::Serialize)]
-pub(crate) struct Setting {
-    pub(crate) name: &'static str,
-    pub(crate) value: Option<String>,
-    pub(crate) origin: Origin,
-}
-
-impl Row for Setting {
-    const COLUMNS: &'static [&'static str] = &["setting", "value", "origin"];
-
-    fn cells(&self) -> Vec<String> {
-        let origin = match self.origin {
-            Origin::Argument => "flag or environment",
-            Origin::File => "file",
-            Origin::Default => "default",
-            Origin::Unset => "",
-        };
-        vec![
-            self.name.to_owned(),
-            self.value.clone().unwrap_or_default(),
-            origin.to_owned(),
-        ]
-    }
+struct Setting {
+    name: String,
+    value: Option<String>,
+    source: Origin,
 }
 
 /// The configuration that holds.
@@ -96,8 +79,7 @@ pub(crate) struct Settings {
     pub(crate) state: PathBuf,
     pub(crate) keys: PathBuf,
     /// Every setting with its origin, in the order of the documentation.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`config show` prints it"))]
-    pub(crate) explained: Vec<Setting>,
+    explained: Vec<Setting>,
 }
 
 impl Settings {
@@ -121,7 +103,7 @@ impl Settings {
             (None, None) => ConfigFile::default(),
             (None, Some(path)) => {
                 let missing = format!("`{}` is not there", path.display());
-                return Err(Failure::new(Exit::NotFound, missing));
+                return Err(Failure::new(Exit::Usage, missing));
             }
         };
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
@@ -154,7 +136,7 @@ impl Settings {
         });
         let log_key = pick.text("log_key", given.log_key, in_file, None);
         let (state, keys) = (offline.base.state(), offline.base.config().join("keys"));
-        let state = pick.path("state", given.state_dir, file.state, Some(state));
+        let state = pick.path("state_dir", given.state_dir, file.state_dir, Some(state));
         let keys = pick.path("keys", offline.keys, file.keys, Some(keys));
         Self {
             url: url.unwrap_or_default(),
@@ -261,9 +243,9 @@ impl Picker<'_> {
         let found = found.filter_map(|(value, origin)| Some((value?, origin)));
         let (value, origin) = found.into_iter().next().unzip();
         self.explained.push(Setting {
-            name,
+            name: name.to_owned(),
             value: value.as_ref().map(shown),
-            origin: origin.unwrap_or(Origin::Unset),
+            source: origin.unwrap_or(Origin::Unset),
         });
         value
     }
@@ -284,7 +266,7 @@ mod tests {
 
     fn origin(settings: &Settings, name: &str) -> Origin {
         let setting = settings.explained.iter().find(|s| s.name == name);
-        setting.unwrap().origin
+        setting.unwrap().source
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub(super) enum Command {
         The verdict is `valid` (0), `invalid` (5: something was changed, or it is another history) or\n\
         `unverifiable` (7: a file, a key or a cosignature is missing), with the reason and the entry.")]
     Verify(Verify),
-    /// Put back what a restored database has lost, from a copy. For the operator of a stopped service.
-    Recover(crate::cli::recover::Arguments),
     /// Follow the log, and tell what somebody should look at: one line of JSON each.
     #[command(after_help = "Examples:\n  \
         cos-escrow log monitor --policy witnesses.policy --syslog\n  \

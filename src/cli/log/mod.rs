@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         }
         Command::Show { index } => {
             let client = open()?.client;
-            let entry = wait(async { Ok(show(&client, *index).await?) })?;
+            let entry = wait(async { show(&client, *index).await.map_err(absent(*index)) })?;
             output.row(&Document::<Entry>::of(entry))
         }
         Command::Search(query) => {
@@ -49,7 +49,6 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
             Some(dir) => verify::run(connection, dir, verify, output),
             None => verify_service(&open()?.client, output),
         },
-        Command::Recover(arguments) => wait(crate::cli::recover::run(arguments, output)),
         Command::Monitor(arguments) => {
             let session = open()?;
             let key = key_of(&session)?;
@@ -95,6 +94,15 @@ async fn show(client: &Client, index: u64) -> Result<Value, ClientError> {
     let entry: Value = client.send(Request::get(path)).await?.json()?;
     check(&entry)?;
     Ok(entry)
+}
+
+/// Everybody who may look sees every entry, so one that is not found is not there yet.
+fn absent(index: u64) -> impl Fn(ClientError) -> Failure {
+    move |error| match error.code() {
+        Some("not_found") => Failure::new(Exit::NotFound, format!("the log has no entry {index}"))
+            .hint("`cos-escrow log checkpoint` shows its size; the first entry is 0"),
+        _ => error.into(),
+    }
 }
 
 fn check(entry: &Value) -> Result<(), ClientError> {

@@ -98,6 +98,47 @@ fn a_dry_run_needs_no_service_and_shows_no_secret() {
 }
 
 #[test]
+fn the_placeholder_of_an_example_is_no_password() {
+    let desk = Desk::new();
+    desk.write("package.json", PACKAGE.replace("NB6ZHGHW", "…"));
+    let ended = desk.run("handover deposit --standing --package package.json --dry-run");
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let place = "credentials[0].password.levels[0].password";
+    assert!(ended.stderr.contains(place), "{ended:?}");
+}
+
+#[test]
+fn a_configuration_shows_every_setting_and_who_set_it() {
+    let desk = Desk::new();
+    desk.with_party();
+    let shown = desk.json("config client --config client.toml --url https://escrow.example");
+    let setting = |name: &str| {
+        let mut all = shown.as_array().unwrap().iter();
+        let found = all.find(|setting| setting["name"] == name);
+        let found = found.unwrap_or_else(|| panic!("no {name}: {shown}"));
+        (found["value"].clone(), found["source"].clone())
+    };
+    assert_eq!(
+        setting("url"),
+        ("https://escrow.example".into(), "argument".into())
+    );
+    assert_eq!(setting("cert").1, "file");
+    assert_eq!(setting("key").1, "default");
+    assert_eq!(setting("signing_cert"), (().into(), "unset".into()));
+    desk.write("escrow.toml", super::missing::SERVICE);
+    let table = desk.run("config show").stdout;
+    for row in [
+        &["origin", "escrow.example/log", "file"][..],
+        &["readers", "4", "default"],
+        &["policies", "unset"],
+        &["witnesses", "unset"],
+    ] {
+        let there = (table.lines()).any(|line| line.split_whitespace().eq(row.iter().copied()));
+        assert!(there, "no {row:?}: {table}");
+    }
+}
+
+#[test]
 fn a_sealing_key_is_private_and_is_never_overwritten() {
     let desk = Desk::new();
     let made = desk.json("key create --out north.key");
@@ -124,7 +165,7 @@ fn what_cannot_be_taken_back_is_not_done_unasked() {
 
 impl Desk {
     /// A party's certificates and a configuration that names them.
-    fn with_party(&self) {
+    pub(super) fn with_party(&self) {
         assert_eq!(self.run("pki init ca").code, 0);
         let issue = "pki issue --pki ca --kind party --id north --out north";
         assert_eq!(self.run(issue).code, 0);
@@ -135,4 +176,4 @@ impl Desk {
     }
 }
 
-const PACKAGE: &str = r#"{"format":"cos-escrow/package/1","supply_point":"9693016118873","meter":{"serial":"E19B762798"},"comms":{},"credentials":[{"password":{"levels":[{"level":1,"password":"NB6ZHGHW"}]}}]}"#;
+pub(super) const PACKAGE: &str = r#"{"format":"cos-escrow/package/1","supply_point":"9693016118873","meter":{"serial":"E19B762798"},"comms":{},"credentials":[{"password":{"levels":[{"level":1,"password":"NB6ZHGHW"}]}}]}"#;

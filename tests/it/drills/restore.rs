@@ -339,7 +339,7 @@ fn tampered_copy(tiles: &Mirror, log: &Log, live: &Live) -> PathBuf {
 }
 
 async fn recover(live: &Live, mirror: &Path) -> Output {
-    let command = ["log", "recover", "--output", "json"];
+    let command = ["db", "recover", "--output", "json"];
     live.run(&command, &[("--mirror", mirror)]).await
 }
 
@@ -406,7 +406,7 @@ fn write_lines(file: &Path, documents: &[Value]) {
 }
 
 async fn recover_with(live: &Live, mirror: &Path, receipts: &Path) -> Output {
-    let command = ["log", "recover", "--output", "json"];
+    let command = ["db", "recover", "--output", "json"];
     let arguments = [("--mirror", mirror), ("--receipts", receipts)];
     live.run(&command, &arguments).await
 }

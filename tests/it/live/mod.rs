@@ -118,14 +118,9 @@ impl Live {
     /// Runs another command of the binary on the same configuration.
     pub(crate) async fn run(&self, command: &[&str], arguments: &[(&str, &Path)]) -> Output {
         let mut process = tokio::process::Command::new(BINARY);
-        // The group of `log` has a `--config` of the client's own.
-        let service = match command.first() {
-            Some(&"log") => "--service",
-            _ => "--config",
-        };
         process
             .args(command)
-            .arg(service)
+            .arg("--config")
             .arg(self.path("escrow.toml"));
         for (name, value) in arguments {
             process.arg(name).arg(value);

@@ -160,7 +160,7 @@ impl World {
         write_key(&self.path("gainer.key"), &gainer.sealing);
         let config = format!(
             "url = \"https://localhost:{}\"\ncert = {cert:?}\nsigning_cert = {signing:?}\n\
-             roots = {:?}\nlists = {:?}\nlog_key = \"{}\"\nstate = \"state\"\nkeys = \"keys\"\n",
+             roots = {:?}\nlists = {:?}\nlog_key = \"{}\"\nstate_dir = \"state\"\nkeys = \"keys\"\n",
             self.market.instance.address.port(),
             self.market.root_file(),
             self.market.root_file().with_file_name("lists.pem"),
