@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -56,6 +55,7 @@ pub(super) fn run(
         let message = format!("`{}` is there already", dir.display());
         return Err(Failure::new(Exit::Refused, message).hint("name a new folder"));
     }
+    let policy = arguments.policy.as_deref().map(files::read).transpose()?;
     files::private_folder(dir)?;
     let query = Search::of_period(arguments.from, arguments.until);
     let mut entries = wait(async { Ok(search(&session.client, &query, output).await?) })?;
@@ -82,14 +82,13 @@ pub(super) fn run(
     let lines: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
     files::replace(&dir.join("entries.jsonl"), lines.as_bytes())?;
     files::replace(&dir.join("log.vkey"), format!("{key}\n").as_bytes())?;
-    if let Some(policy) = &arguments.policy {
-        let text = fs::read(policy).map_err(|error| files::at(policy, &error))?;
-        files::replace(&dir.join("witnesses.policy"), &text)?;
+    if let Some(policy) = &policy {
+        files::replace(&dir.join("witnesses.policy"), policy)?;
     }
     let summary = Summary::of(&entries);
     let html = summary.html(key, head, arguments);
     files::replace(&dir.join("summary.html"), html.as_bytes())?;
-    let policy = arguments.policy.as_ref().map(|_| "witnesses.policy");
+    let policy = policy.map(|_| "witnesses.policy");
     files::replace(&dir.join("README.md"), readme(key, head, policy).as_bytes())?;
     output.row(&Document::<Exported>::of(json!({
         "origin": key.name().as_str(),

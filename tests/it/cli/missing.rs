@@ -9,8 +9,9 @@ fn desk() -> Desk {
     let signing = "pki issue --pki ca --kind party --id north --use signing --out north";
     assert_eq!(desk.run(signing).code, 0);
     let config = String::from_utf8(desk.read("client.toml")).unwrap();
-    let signing = "signing_cert = \"north/party-north.signing.pem\"\n";
-    desk.write("client.toml", config + signing);
+    // Nothing listens on port 1: what is missing is found before anybody is asked.
+    let more = "signing_cert = \"north/party-north.signing.pem\"\nurl = \"https://127.0.0.1:1\"\n";
+    desk.write("client.toml", config + more);
     desk.write("log.vkey", super::log::vkey());
     desk.write("escrow.toml", SERVICE);
     desk.write("package.json", super::usage::PACKAGE);
