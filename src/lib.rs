@@ -11,6 +11,7 @@
 //! service   meter                use cases; taking a meter over
 //! store     registry tls client  the outside world, one adapter each
 //! custody   witness
+//! lock                           one process at a time
 //! handover  policy               rules: pure, no I/O, no clock
 //! envelope  tlog  identity       formats: bytes in, values out
 //! dlms      iec62056_21
@@ -26,6 +27,7 @@ pub mod handover;
 pub mod http;
 pub mod identity;
 pub mod iec62056_21;
+pub mod lock;
 pub mod meter;
 pub mod policy;
 pub mod registry;

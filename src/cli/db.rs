@@ -8,7 +8,7 @@ use super::files;
 use super::output::{Output, Row};
 use super::recover::offline;
 use super::settings::Settings;
-use super::sole::Sole;
+use super::sole;
 use crate::service::adopt;
 use crate::store::{Store, StoreOptions};
 
@@ -120,7 +120,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 return Err(Failure::new(Exit::Usage, "the database would be replaced")
                     .hint("stop the service, and say `--yes`"));
             }
-            let _sole = Sole::writer_of(&settings.store)?;
+            let _sole = sole::writer_of(&settings.store)?;
             let backup = File::open(from).map_err(|error| files::at(from, &error))?;
             replace(&settings.store, backup).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
@@ -135,7 +135,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 )
                 .hint("compare it with an auditor's checkpoint, and say `--yes`"));
             }
-            let _sole = Sole::writer_of(&settings.store)?;
+            let _sole = sole::writer_of(&settings.store)?;
             let adopted = adopt(offline(&settings).await?).await?;
             output.row(&Done {
                 database: settings.store,

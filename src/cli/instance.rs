@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
 use super::settings::Settings;
-use super::sole::Sole;
+use super::sole;
 use crate::custody::Custody;
 use crate::http::{self, Doors};
 use crate::identity::Anchors;
+use crate::lock::Lock;
 use crate::policy::Engine;
 use crate::service::{Caller, Escrow, Foundation, Rules};
 use crate::store::{Store, StoreOptions};
@@ -33,7 +34,7 @@ pub struct Instance {
     tls: Arc<LiveTls>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
-    sole: Sole,
+    sole: Lock,
 }
 
 impl Instance {
@@ -44,7 +45,7 @@ impl Instance {
         random: Arc<dyn Random>,
         metrics: PrometheusHandle,
     ) -> Result<Self, Failure> {
-        let sole = Sole::writer_of(&settings.store)?;
+        let sole = sole::writer_of(&settings.store)?;
         let material = Material::load(&settings.tls)?;
         let hybrid = settings.post_quantum.into();
         let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;

@@ -9,7 +9,7 @@ use super::files;
 use super::instance;
 use super::output::{Output, Row};
 use super::settings::Settings;
-use super::sole::Sole;
+use super::sole;
 use crate::identity::Anchors;
 use crate::service::{Foundation, RecoverError, RecoveredEntry, recover};
 use crate::tlog::{Note, TilePath};
@@ -62,7 +62,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
     let settings = Settings::load(&arguments.config)?;
     let mirror = &arguments.mirror;
     let checkpoint = checkpoint(&mirror.join("checkpoint"))?;
-    let _sole = Sole::writer_of(&settings.store)?;
+    let _sole = sole::writer_of(&settings.store)?;
     let foundation = offline(&settings).await?;
     let tiles = |tile: &TilePath| std::fs::read(mirror.join(tile.to_string()));
     let disclosures = match &arguments.receipts {

@@ -16,6 +16,7 @@ use std::sync::Mutex;
 
 use super::client::origin_hash;
 use crate::identity::pem;
+use crate::lock::{Lock, LockError};
 use crate::tlog::{
     AddCheckpoint, Checkpoint, CosignerKey, KeyKind, KeyName, Note, TreeHead, VerifierKey,
     WitnessRefusal,
@@ -28,7 +29,7 @@ pub struct Witness {
     key: CosignerKey,
     /// Held while a request is checked and its checkpoint kept, so that no older one replaces a newer.
     keeping: Mutex<()>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why a request is not answered with a cosignature.
@@ -112,8 +113,10 @@ impl Witness {
             .and_then(|document| CosignerKey::from_pkcs8(vkey.name().clone(), &document).ok())
             .filter(|key| *key.verifier() == vkey)
             .ok_or_else(|| damaged(&key_file, "the key of `witness.vkey`"))?;
-        let lock = File::open(&key_file).map_err(at(&key_file))?;
-        lock.try_lock().map_err(|_| StateError::InUse)?;
+        let lock = Lock::of_folder(folder).map_err(|error| match error {
+            LockError::Taken => StateError::InUse,
+            LockError::File { path, source } => StateError::File { path, source },
+        })?;
         Ok(Self {
             folder: folder.to_owned(),
             key,

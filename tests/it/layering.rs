@@ -7,6 +7,7 @@ const LAYERS: &[&[&str]] = &[
     &["types"],
     &["envelope", "tlog", "dlms", "iec62056_21", "identity"],
     &["policy", "handover"],
+    &["lock"],
     &["store", "registry", "tls", "client", "custody", "witness"],
     &["service", "meter"],
     &["http"],

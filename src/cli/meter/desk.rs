@@ -7,9 +7,8 @@
 //! key <32 bytes, unpadded base64url>
 //! ```
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::{self, NewFile};
 use crate::cli::takeover::JournalKey;
+use crate::lock::{Lock, LockError};
 use crate::meter::journal::{Journal, JournalError, JournalSettings, Query};
 use crate::types::{Secret, SystemRandom};
 
@@ -38,8 +38,8 @@ pub struct Files {
 pub struct Desk {
     /// The journal.
     pub journal: Journal,
-    /// Says, while it is held, that this process works with the journal. The system lets go of it when the process dies.
-    _lock: Option<File>,
+    /// Keeps others from working with the journal; nothing for who only looks.
+    _lock: Option<Lock>,
 }
 
 impl Desk {
@@ -79,7 +79,7 @@ impl Desk {
     async fn open_locked(
         arguments: &Files,
         settings: JournalSettings,
-        lock: File,
+        lock: Lock,
     ) -> Result<Self, Failure> {
         let journal = open_files(arguments, settings).await?;
         // Nobody else works here, so who held a lease has died.
@@ -114,23 +114,16 @@ async fn open_files(arguments: &Files, settings: JournalSettings) -> Result<Jour
     Ok(journal)
 }
 
-/// Keeps other processes from working with a journal, by a file beside it.
-fn lock(journal: &Path) -> Result<File, Failure> {
-    let mut path = OsString::from(journal);
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = file.open(&path).map_err(|error| files::at(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
+/// Keeps other processes from working with a journal.
+fn lock(journal: &Path) -> Result<Lock, Failure> {
+    Lock::beside(journal).map_err(|error| match error {
+        LockError::Taken => {
             let message = format!("another process works with `{}`", journal.display());
-            Err(Failure::new(Exit::TryAgain, message)
-                .hint("`cos-escrow meter status` shows how far it is"))
+            Failure::new(Exit::TryAgain, message)
+                .hint("`cos-escrow meter status` shows how far it is")
         }
-        Err(TryLockError::Error(error)) => Err(files::at(&path, &error)),
-    }
+        LockError::File { path, source } => files::at(&path, &source),
+    })
 }
 
 impl From<JournalError> for Failure {

@@ -18,6 +18,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::{at, read};
 use crate::identity::profile::{SOURCES, Sort};
 use crate::identity::{Authority, Certificate, Issued, Serial, pem};
+use crate::lock::{Lock, LockError};
 use crate::types::{Digest, Timestamp};
 
 /// An authority in its folder. Holds a lock, so that two commands do not write at a time.
@@ -25,7 +26,7 @@ pub(super) struct Folder {
     path: PathBuf,
     pub(super) authority: Authority,
     pub(super) index: Vec<Entry>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A line of the index.
@@ -257,13 +258,14 @@ fn read_index(path: &Path) -> Result<Vec<Entry>, Failure> {
     text.lines().enumerate().map(parse).collect()
 }
 
-fn lock(path: &Path) -> Result<File, Failure> {
-    let folder = File::open(path).map_err(|error| at(path, &error))?;
-    folder.try_lock().map_err(|_| {
-        let busy = format!("another command is at work in `{}`", path.display());
-        Failure::new(Exit::TryAgain, busy)
-    })?;
-    Ok(folder)
+fn lock(path: &Path) -> Result<Lock, Failure> {
+    Lock::of_folder(path).map_err(|error| match error {
+        LockError::Taken => {
+            let busy = format!("another command is at work in `{}`", path.display());
+            Failure::new(Exit::TryAgain, busy)
+        }
+        LockError::File { path, source } => at(&path, &source),
+    })
 }
 
 pub(super) const PRIVATE: u32 = 0o600;
