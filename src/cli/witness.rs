@@ -9,17 +9,19 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::connect::log_key;
 use super::exit::{Exit, Failure};
 use super::files;
 use super::output::{Output, Row};
-use crate::http::serve_witness;
-use crate::identity::pem;
+use crate::http::WitnessServer;
+use crate::http::listen::Limits;
+use crate::identity::{CertificateDer, pem};
 use crate::service::{WitnessMode, Witnessing};
 use crate::tlog::{KeyName, TrustPolicy, VerifierKey};
-use crate::tls::outside_config;
-use crate::types::{Clock, SystemClock};
+use crate::tls::{open_server_config, outside_config};
+use crate::types::{Clock, Secret, SystemClock};
 use crate::witness::{StateError, Witness, WitnessClient};
 
 #[derive(Debug, Subcommand)]
@@ -46,16 +48,46 @@ pub(super) enum Command {
     },
     /// Cosign what logs show, as long as each only grows.
     #[command(
-        after_help = "Examples:\n  cos-escrow witness serve witness --listen 127.0.0.1:7380\n\n\
-        Speaks C2SP tlog-witness over plain HTTP: listen on loopback, and put a proxy with TLS before it for others."
+        after_help = "Examples:\n  cos-escrow witness serve witness --listen 127.0.0.1:7380\n  \
+        cos-escrow witness serve witness --listen 0.0.0.0:7380 --cert chain.pem --key key.pem\n\n\
+        Speaks C2SP tlog-witness over HTTP/1.1. Without a certificate it listens on loopback only:\n\
+        put a proxy with TLS before it for others."
     )]
     Serve {
         /// The folder.
         dir: PathBuf,
-        /// Where: a loopback address.
+        /// Where; without a certificate a loopback address.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7380")]
         listen: SocketAddr,
+        #[command(flatten)]
+        own: Own,
     },
+}
+
+/// Who the server says that it is: TLS 1.3 where it says so.
+#[derive(Debug, clap::Args)]
+pub(super) struct Own {
+    /// A certificate and those of its issuers, PEM: TLS 1.3 is spoken then.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's key, PKCS#8 in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+impl Own {
+    /// Chain and key, if they are named.
+    fn read(&self) -> Result<Option<(Vec<CertificateDer<'static>>, Secret)>, Failure> {
+        let (Some(cert), Some(key)) = (&self.cert, &self.key) else {
+            return Ok(None);
+        };
+        let wrong = |file: &Path, error: &dyn std::fmt::Display| {
+            Failure::failed(format!("`{}`: {error}", file.display()))
+        };
+        let chain = pem::certificates(&files::read(cert)?).map_err(|error| wrong(cert, &error))?;
+        let key = pem::key(&files::read(key)?).map_err(|error| wrong(key, &error))?;
+        Ok(Some((chain, key)))
+    }
 }
 
 /// Runs a `witness` command.
@@ -75,16 +107,22 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
             Witness::add_log(dir, &key)?;
             output.row(&Shown::of(&key, dir))
         }
-        Command::Serve { dir, listen } => serve(dir, *listen, output).await,
+        Command::Serve { dir, listen, own } => serve(dir, *listen, own, output).await,
     }
 }
 
-async fn serve(dir: &Path, listen: SocketAddr, output: &Output) -> Result<(), Failure> {
-    if !listen.ip().is_loopback() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "`--listen` must be a loopback address: there is no TLS",
-        ));
+async fn serve(dir: &Path, listen: SocketAddr, own: &Own, output: &Output) -> Result<(), Failure> {
+    let clock = Arc::new(SystemClock);
+    let tls = match own.read()? {
+        Some((chain, key)) => {
+            let config = open_server_config(chain, &key, clock.clone());
+            Some(Arc::new(config.map_err(Failure::failed)?))
+        }
+        None => None,
+    };
+    if tls.is_none() && !listen.ip().is_loopback() {
+        let exposed = "`--listen` must be a loopback address: there is no TLS";
+        return Err(Failure::new(Exit::Usage, exposed).hint("give `--cert` and `--key`"));
     }
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let witness = Arc::new(Witness::open(dir)?);
@@ -93,15 +131,26 @@ async fn serve(dir: &Path, listen: SocketAddr, output: &Output) -> Result<(), Fa
     let address = listener.local_addr().map_err(failed)?;
     output.note(format_args!("witness {}", witness.verifier()));
     output.note(format_args!("listening on {address}"));
-    let stopped = async move {
+    let server = WitnessServer {
+        witness,
+        clock,
+        tls,
+        limits: Limits {
+            max_connections: MAX_CONNECTIONS,
+            ..Limits::default()
+        },
+    };
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
-    };
-    serve_witness(listener, witness, Arc::new(SystemClock), stopped)
-        .await
-        .map_err(failed)
+        stopped.cancel();
+    });
+    server.serve(listener, stop).await;
+    Ok(())
 }
 
 impl From<StateError> for Failure {
@@ -209,6 +258,9 @@ impl Witnesses {
         })
     }
 }
+
+/// A witness has few logs; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 512;
 
 fn default_mode() -> WitnessMode {
     WitnessMode::Background

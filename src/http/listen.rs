@@ -69,6 +69,23 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Before anything is read from a connection.
+    pub(super) fn prepare(&self, tcp: &TcpStream) -> io::Result<()> {
+        tcp.set_nodelay(true)?;
+        socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(self.write_stall))
+    }
+
+    pub(super) fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header)
+            .max_buf_size(self.max_header_bytes.max(LEAST_HEADER_BYTES) as usize);
+        builder
+    }
+}
+
 /// Serves `app` until `stop`; then accepts nothing more, lets running requests finish, and cuts what is left when the
 /// grace is over.
 pub async fn serve(
@@ -78,7 +95,6 @@ pub async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
     let server = Server {
         tls,
         app,
@@ -86,6 +102,21 @@ pub async fn serve(
         seats: Seats::default(),
         stop,
     };
+    let connection = |tcp, address| server.clone().connection(tcp, address);
+    serve_each(listener, &server.limits, &server.stop, connection).await;
+}
+
+/// Has each connection served, so many at a time, until `stop`; then accepts nothing more, and cuts what is left when
+/// the grace is over.
+pub(super) async fn serve_each<C>(
+    listener: TcpListener,
+    limits: &Limits,
+    stop: &CancellationToken,
+    serve: impl Fn(TcpStream, SocketAddr) -> C,
+) where
+    C: Future<Output = Result<(), Ended>> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     loop {
@@ -95,10 +126,10 @@ pub async fn serve(
             (slot, accept(&listener).await)
         };
         let (slot, (tcp, address)) = tokio::select! {
-            () = server.stop.cancelled() => break,
+            () = stop.cancelled() => break,
             accepted = accepted => accepted,
         };
-        let connection = server.clone().connection(tcp, address);
+        let connection = serve(tcp, address);
         let kill = kill.clone();
         tasks.spawn(async move {
             let _slot = slot;
@@ -113,7 +144,7 @@ pub async fn serve(
     }
     drop(listener);
     tasks.close();
-    if timeout(server.limits.grace, tasks.wait()).await.is_err() {
+    if timeout(limits.grace, tasks.wait()).await.is_err() {
         tracing::warn!(
             connections = tasks.len(),
             "grace is over, cutting connections"
@@ -208,8 +239,7 @@ impl Drop for Seat {
 
 impl Server {
     async fn connection(self, tcp: TcpStream, address: SocketAddr) -> Result<(), Ended> {
-        tcp.set_nodelay(true)?;
-        socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(self.limits.write_stall))?;
+        self.limits.prepare(&tcp)?;
         // ORDER: before the trust is read, so that no reload between the two goes unseen.
         let epochs = self.tls.epochs();
         let (stream, peer) = tokio::select! {
@@ -240,7 +270,7 @@ impl Server {
             let builder = self.http2();
             guard.watch(builder.serve_connection(io, service)).await
         } else {
-            let builder = self.http1();
+            let builder = self.limits.http1();
             guard.watch(builder.serve_connection(io, service)).await
         }
     }
@@ -285,15 +315,6 @@ impl Server {
                 request.extensions_mut().insert(ConnectInfo(address));
                 request
             })
-    }
-
-    fn http1(&self) -> http1::Builder {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header)
-            .max_buf_size(self.limits.max_header_bytes.max(LEAST_HEADER_BYTES) as usize);
-        builder
     }
 
     fn http2(&self) -> http2::Builder<TokioExecutor> {
@@ -360,7 +381,7 @@ impl Guard<'_> {
 
 /// Why a connection was ended.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(super) enum Ended {
     #[error("no handshake in time")]
     SlowHandshake,
     #[error("its identity has as many connections as it may")]

@@ -28,7 +28,7 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 pub use admin::{admin, serve_admin};
 pub use floor::Floor;
 pub use openapi::document;
-pub use witness::serve_witness;
+pub use witness::WitnessServer;
 
 use crate::service::Escrow;
 use crate::tls::LiveTls;

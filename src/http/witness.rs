@@ -4,15 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
+use super::listen::{Ended, Limits, serve_each};
 use crate::tlog::WitnessRefusal;
 use crate::types::Clock;
 use crate::witness::{Refused, Witness};
@@ -23,14 +34,77 @@ struct Doors {
     clock: Arc<dyn Clock>,
 }
 
-/// Serves a witness until told to stop. No TLS: the listener is on loopback, or behind a proxy that has it.
-pub async fn serve_witness(
-    listener: TcpListener,
-    witness: Arc<Witness>,
-    clock: Arc<dyn Clock>,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let routes = Router::new()
+/// A witness and how it is spoken to: HTTP/1.1, by anybody.
+pub struct WitnessServer {
+    /// Who cosigns.
+    pub witness: Arc<Witness>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Where there is none, the listener is on loopback, or behind a proxy that has TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What connections may take up; those of one identity are not counted, as nobody says who they are.
+    pub limits: Limits,
+}
+
+impl WitnessServer {
+    /// Serves until `stop`; then lets running requests finish.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let line = Line {
+            routes: routes(self.witness, self.clock),
+            tls: self.tls.map(TlsAcceptor::from),
+            limits: Arc::new(self.limits),
+            stop,
+        };
+        let connection = |tcp, _| line.clone().connection(tcp);
+        serve_each(listener, &line.limits, &line.stop, connection).await;
+    }
+}
+
+/// What all connections share.
+#[derive(Clone)]
+struct Line {
+    routes: Router,
+    tls: Option<TlsAcceptor>,
+    limits: Arc<Limits>,
+    stop: CancellationToken,
+}
+
+impl Line {
+    async fn connection(self, tcp: TcpStream) -> Result<(), Ended> {
+        self.limits.prepare(&tcp)?;
+        match &self.tls {
+            None => self.speak(tcp).await,
+            Some(tls) => {
+                let accepted = timeout(self.limits.handshake, tls.accept(tcp)).await;
+                self.speak(accepted.map_err(|_| Ended::SlowHandshake)??)
+                    .await
+            }
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(), Ended> {
+        let answer = self.routes.clone();
+        let answer = answer.map_request(|request: Request<Incoming>| request.map(Body::new));
+        let io = TokioIo::new(stream);
+        let http = self.limits.http1();
+        let connection = http.serve_connection(io, TowerToHyperService::new(answer));
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            () = self.stop.cancelled() => {}
+            () = sleep(self.limits.max_age) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let ended = timeout(self.limits.grace, connection).await;
+        Ok(ended.map_err(|_| Ended::GraceOver)??)
+    }
+}
+
+fn routes(witness: Arc<Witness>, clock: Arc<dyn Clock>) -> Router {
+    Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .route("/{origin_hash}/checkpoint", get(latest))
         .layer(DefaultBodyLimit::disable())
@@ -40,10 +114,7 @@ pub async fn serve_witness(
             StatusCode::REQUEST_TIMEOUT,
             REQUEST_TIMEOUT,
         ))
-        .with_state(Doors { witness, clock });
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stopped)
-        .await
+        .with_state(Doors { witness, clock })
 }
 
 async fn add_checkpoint(State(doors): State<Doors>, body: Bytes) -> Response {

@@ -57,6 +57,23 @@ pub fn outside_config(
     Ok(config)
 }
 
+/// For a server that anybody may call, such as a witness: it shows this chain, and asks for no certificate.
+pub fn open_server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: &Secret,
+    clock: Arc<dyn Clock>,
+) -> Result<ServerConfig, TlsError> {
+    let time = Arc::new(RustlsTime(clock));
+    let provider = Arc::new(provider(PostQuantum::Preferred));
+    let mut config = ServerConfig::builder_with_details(provider, time)
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, private_key(key))?;
+    no_resumption(&mut config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The service's side: a client needs a certificate, and no session is resumed.
 pub(super) fn server_config(
     material: &Material,
@@ -70,10 +87,14 @@ pub(super) fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(Clients::new(anchors)))
         .with_single_cert(chain, key)?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    no_resumption(&mut config);
     config.alpn_protocols = alpn();
     Ok(config)
+}
+
+fn no_resumption(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
 }
 
 /// Our own chain and key; a leaf that the other side would refuse is found here already.

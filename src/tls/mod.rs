@@ -9,7 +9,7 @@ mod live;
 mod material;
 mod verifier;
 
-pub use config::{TlsError, client_config, outside_config};
+pub use config::{TlsError, client_config, open_server_config, outside_config};
 pub use key_exchange::{PostQuantum, provider};
 pub use live::{LiveTls, Peer, Trust};
 pub use material::{Files, Material, MaterialError};

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::child::command;
 use crate::live::{DAY, Live, Service, deposit_of, now, release_request};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +99,7 @@ async fn openssl_sees_tls_1_3_without_tickets_and_nothing_older() {
 async fn openssl_would_have_shown_a_ticket() {
     let live = Live::new();
     live.write_issued("party", &live.loser.tls);
-    let mut server = Command::new("openssl")
+    let mut server = command("openssl")
         .args(["s_server", "-accept", "127.0.0.1:0", "-www", "-tls1_3"])
         .arg("-cert")
         .arg(live.pki("server.pem"))
@@ -107,7 +108,6 @@ async fn openssl_would_have_shown_a_ticket() {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .expect("openssl is installed by tests/run");
     let port = announced_port(&mut server).await;
@@ -202,7 +202,7 @@ async fn openssl(
 
 /// All that `openssl s_client` says of a connection with the certificate of this name, and of one request on it.
 async fn s_client(live: &Live, port: u16, name: &str, version: &str, request: &str) -> String {
-    let mut client = Command::new("openssl")
+    let mut client = command("openssl")
         .args([
             "s_client",
             "-ign_eof",
@@ -224,7 +224,6 @@ async fn s_client(live: &Live, port: u16, name: &str, version: &str, request: &s
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .expect("openssl is installed by tests/run");
     let mut stdin = client.stdin.take().unwrap();

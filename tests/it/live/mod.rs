@@ -24,8 +24,7 @@ pub(crate) use mirror::{Log, Mirror};
 pub(crate) use parties::{
     Acknowledged, Supplier, What, confirmation, deposit_body, deposit_of, release_of,
 };
-use service::BINARY;
-pub(crate) use service::{Service, Starting};
+pub(crate) use service::{BINARY, Service, Starting};
 
 /// Everything on disk, and the authority that everybody trusts.
 pub(crate) struct Live {

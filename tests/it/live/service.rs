@@ -11,7 +11,9 @@ use cos_escrow::tlog::VerifierKey;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr};
+
+use crate::child::command;
 
 /// A process that may not listen yet. Killed when it is dropped.
 pub(crate) struct Starting {
@@ -31,7 +33,7 @@ pub(crate) struct Service {
 impl Starting {
     /// Serves by the configuration of this folder.
     pub(crate) fn spawn(folder: &Path, environment: &[(&str, PathBuf)]) -> Self {
-        let mut child = Command::new(BINARY)
+        let mut child = command(BINARY)
             .arg("serve")
             .current_dir(folder)
             .env("RUST_LOG", "warn")
@@ -39,7 +41,6 @@ impl Starting {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -131,6 +132,13 @@ impl Service {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, body.to_owned())
+    }
+
+    /// Where the database ends, if the service is fenced because more was promised.
+    pub(crate) async fn ends_early(&self) -> Option<u64> {
+        let (_, checks) = self.probe("/readyz?verbose").await;
+        let (_, rest) = checks.split_once("[-] log failed: the database ends at entry ")?;
+        rest.split(' ').next()?.parse().ok()
     }
 }
 

@@ -9,14 +9,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use super::world::World;
+use crate::child;
 
 pub(super) fn program(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cos-escrow"));
+    let mut command = child::command(env!("CARGO_BIN_EXE_cos-escrow"));
     command
         .args(arguments)
         .current_dir(folder)
-        .env("XDG_CONFIG_HOME", folder)
-        .kill_on_drop(true);
+        .env("XDG_CONFIG_HOME", folder);
     command
 }
 

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::subject::Seen;
 use super::world::{OURS, World, released_keys, seed};
+use crate::child::command;
 
 pub(super) struct Peer {
     address: SocketAddr,
@@ -28,7 +29,7 @@ impl Peer {
     pub(super) async fn start(world: &World, suite: Suite, faults: &[&str]) -> Self {
         let (state, log) = (world.scratch("peer.json"), world.scratch("peer.log"));
         let output = std::fs::File::create(&log).unwrap();
-        let process = Command::new(python())
+        let process = command(python())
             .arg(peers().join("metersim.py"))
             .args(["--port", "0", "--initial-ic", "500", "--state"])
             .arg(&state)
@@ -36,7 +37,6 @@ impl Peer {
             .args(faults.iter().flat_map(|fault| switches(fault)))
             .stdout(Stdio::null())
             .stderr(output)
-            .kill_on_drop(true)
             .spawn()
             .expect("the Python of COS_ESCROW_TEST_PYTHON starts");
         let address = announced(&log).await;
@@ -219,12 +219,11 @@ fn pair(guek: &KeySet, gak: &KeySet) -> serde_json::Value {
 
 /// What it prints; its last line must be OK.
 async fn read_with_a_foreign_client(job: &serde_json::Value) -> String {
-    let mut process = Command::new(python())
+    let mut process = command(python())
         .arg(peers().join("foreign_reader.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut input = process.stdin.take().unwrap();

@@ -9,26 +9,29 @@ use tokio::io::{
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::child;
 use crate::verifiers::python;
 
 /// Which witness.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// `cos-escrow witness`.
     Ours,
+    /// The same, with TLS: certificate and key are put into its folder, as `CHAIN` and `KEY`.
+    OursWithTls,
     /// `aics-witness`.
     Foreign,
 }
 
 /// The folder of a witness that has a key and knows a log.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     kind: Kind,
     dir: PathBuf,
     pub(super) vkey: String,
 }
 
 /// A witness that listens. Killed when it is dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     /// The prefix of its URLs.
     pub(super) url: String,
     child: Child,
@@ -44,11 +47,11 @@ pub(super) struct Answer {
 
 impl Kind {
     /// Makes a witness and has it trust a log.
-    pub(super) async fn prepare(self, dir: &Path, log: &str) -> Prepared {
+    pub(crate) async fn prepare(self, dir: &Path, log: &str) -> Prepared {
         std::fs::create_dir_all(dir).unwrap();
         let name = "witness.example/w1";
         let vkey = match self {
-            Self::Ours => {
+            Self::Ours | Self::OursWithTls => {
                 let made =
                     run(ours(dir).args(["witness", "init", ".", "--name", name, "-o", "json"]))
                         .await;
@@ -76,11 +79,16 @@ impl Kind {
 
 impl Prepared {
     /// Starts it on an address; `127.0.0.1:0` is any free one.
-    pub(super) async fn serve(&self, listen: &str) -> Running {
+    pub(crate) async fn serve(&self, listen: &str) -> Running {
         let mut command = match self.kind {
             Kind::Ours => {
                 let mut command = ours(&self.dir);
                 command.args(["witness", "serve", "."]);
+                command
+            }
+            Kind::OursWithTls => {
+                let mut command = ours(&self.dir);
+                command.args(["witness", "serve", ".", "--cert", CHAIN, "--key", KEY]);
                 command
             }
             Kind::Foreign => {
@@ -94,7 +102,6 @@ impl Prepared {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -102,9 +109,10 @@ impl Prepared {
         while let Some(line) = lines.next_line().await.unwrap() {
             if let Some((_, address)) = line.split_once("listening on ") {
                 let address = address.split(' ').next().unwrap();
-                let url = match address.starts_with("http") {
-                    true => address.trim_end_matches('/').to_owned(),
-                    false => format!("http://{address}"),
+                let url = match self.kind {
+                    Kind::Ours => format!("http://{address}"),
+                    Kind::OursWithTls => address.replace("127.0.0.1", "https://localhost"),
+                    Kind::Foreign => address.trim_end_matches('/').to_owned(),
                 };
                 tokio::spawn(drain(lines.into_inner()));
                 return Running { url, child };
@@ -117,7 +125,7 @@ impl Prepared {
 
 impl Running {
     /// Its host and port.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         let rest = self.url.strip_prefix("http://").unwrap();
         rest.split('/').next().unwrap()
     }
@@ -163,13 +171,13 @@ impl Running {
 }
 
 fn ours(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cos-escrow"));
+    let mut command = child::command(env!("CARGO_BIN_EXE_cos-escrow"));
     command.current_dir(dir);
     command
 }
 
 fn foreign(dir: &Path) -> Command {
-    let mut command = Command::new(python());
+    let mut command = child::command(python());
     command.args(["-m", "aics_witness"]).current_dir(dir);
     command
 }
@@ -184,3 +192,7 @@ async fn run(command: &mut Command) -> String {
 async fn drain(mut said: impl AsyncRead + Unpin) {
     let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
 }
+
+/// Where a witness with TLS has its certificates, and their key.
+pub(super) const CHAIN: &str = "chain.pem";
+pub(super) const KEY: &str = "key.pem";

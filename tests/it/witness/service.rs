@@ -10,7 +10,7 @@ use cos_escrow::envelope::Kem;
 use cos_escrow::tlog::{Note, Receipt, TrustPolicy};
 use serde_json::Value;
 
-use super::process::{Kind, Prepared, Running};
+use super::process::{CHAIN, KEY, Kind, Prepared, Running};
 use crate::live::{Live, Service, deposit_of, now, release_of};
 use crate::verifiers::{Verifier, mirror};
 
@@ -36,6 +36,9 @@ impl World {
         assert!(service.stop().await.success());
 
         let prepared = kind.prepare(&live.path("witness"), &log_key).await;
+        for (from, to) in [("server.pem", CHAIN), ("server.key", KEY)] {
+            fs::copy(live.pki(from), live.path("witness").join(to)).unwrap();
+        }
         let witness = prepared.serve("127.0.0.1:0").await;
         let policy = format!(
             "log {log_key}\nwitness w1 {} {}\nquorum w1\n",
@@ -92,8 +95,8 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_head_is_cosigned_behind_the_answers_by_either_witness() {
-    for kind in [Kind::Ours, Kind::Foreign] {
-        let world = World::open(kind, "").await;
+    for kind in [Kind::Ours, Kind::OursWithTls, Kind::Foreign] {
+        let world = World::open(kind, "roots = \"pki/root.pem\"\n").await;
         world.cosigned(1).await;
         let loser = world.live.client(&world.live.loser.tls, &world.service);
         let deposit = world.deposit(0).await;
@@ -226,6 +229,12 @@ async fn a_database_restored_with_its_anchor_is_fenced_by_what_a_witness_holds()
     assert_eq!(status, 503);
     let expected = "[-] log failed: witness witness.example/w1 holds a checkpoint of";
     assert!(checks.contains(expected), "{checks}");
+    // It signs no head, not even one that was cosigned.
+    let auditor = live.staff("auditor", &service);
+    for path in ["/log/checkpoint", "/v1/log/checkpoint"] {
+        let refused = auditor.send(Request::get(path)).await.unwrap_err();
+        assert_eq!(refused.code(), Some("fenced"), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use cos_escrow::types::{Digest, Secret};
 use tokio::process::{Child, Command};
 
 use super::meter::{PASSWORDS, Seen};
+use crate::child::command;
 use crate::takeover::peer::{announced, peers, python};
 use crate::takeover::world::World;
 
@@ -25,14 +26,13 @@ impl Peer {
         let state = world.scratch(&format!("{name}.json"));
         let log = world.scratch(&format!("{name}.log"));
         let output = std::fs::File::create(&log).unwrap();
-        let process = Command::new(python())
+        let process = command(python())
             .arg(peers().join("modec_sim.py"))
             .args(["--port", "0", "--state"])
             .arg(&state)
             .args(faults.iter().flat_map(|fault| switches(fault)))
             .stdout(Stdio::null())
             .stderr(output)
-            .kill_on_drop(true)
             .spawn()
             .expect("the Python of COS_ESCROW_TEST_PYTHON starts");
         Self {
