@@ -9,6 +9,7 @@ use super::files;
 use super::outbox::Outbox;
 use super::trust;
 use crate::client::{Client, ClientError, Depositor, Endpoint, LogView};
+use crate::envelope::SealingPublicKey;
 use crate::identity::profile::CLIENT;
 use crate::identity::{Anchors, Certificate, Identity, Kind, SigningIdentity, pem};
 use crate::tlog::{KeyKind, VerifierKey};
@@ -30,7 +31,7 @@ impl Session {
         let settings = Settings::resolve(connection)?;
         let material = Material::load(&settings.tls()?)?;
         let identity = identity(&material)?;
-        let anchors = trust::anchors(&settings)?;
+        let anchors = trust::anchors(&settings, now())?;
         let tls = client_config(&material, PostQuantum::Preferred, Arc::new(SystemClock));
         let tls = tls.map_err(|error| Failure::new(Exit::Unverified, error))?;
         let endpoint = Endpoint::from_url(&settings.url, Arc::new(tls))
@@ -88,6 +89,19 @@ impl Session {
             random: &SystemRandom,
             now: now(),
         })
+    }
+
+    /// The newest active sealing key of a party, if it has one, with its statement verified: signed by the party, and
+    /// the one that is in the log. So the service cannot slip us a key of its own.
+    pub(super) async fn sealing_key(
+        &self,
+        party: &PartyId,
+    ) -> Result<Option<SealingPublicKey>, ClientError> {
+        let keys = self.client.keys(party.as_str()).await?;
+        let active = keys.iter().find(|document| document.active);
+        active
+            .map(|document| trust::stated_key(document, party, &self.anchors).map(|(_, key)| key))
+            .transpose()
     }
 
     /// The requests that wait for an answer.
@@ -223,6 +237,7 @@ fn advice(code: &str) -> Option<&'static str> {
         "no_package" => "the losing supplier has not deposited yet",
         "before_window" => "try again when supply has started",
         "meter_mismatch" => "read the serial on the meter again",
+        "fenced" => "its operator has to recover the log; until then it signs and writes nothing",
         "not_found" => "it does not exist, or only others may see it",
         _ => return None,
     })

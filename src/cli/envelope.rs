@@ -184,7 +184,7 @@ fn verify(
     output: &Output,
 ) -> Result<(), Failure> {
     let parcel = Parcel::read(file)?;
-    let anchors = trust::anchors(settings)?;
+    let anchors = trust::anchors(settings, now())?;
     let at = at.unwrap_or_else(now);
     let parts = parcel.parts();
     let verdicts: Vec<_> = (parts.iter())
@@ -278,7 +278,7 @@ fn open(
 
 /// Signatures as of the times in the headers: a warning before opening, no proof.
 fn check(settings: &Settings, parts: &[Part<'_>]) -> Result<(), Failure> {
-    let anchors = trust::anchors(settings)?;
+    let anchors = trust::anchors(settings, now())?;
     for part in parts {
         let header = part.body.header();
         if let Err(error) = verify_body(part.body, &anchors, header.created_at) {

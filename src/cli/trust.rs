@@ -1,7 +1,6 @@
 //! Whose signature something bears, and whose sealing key something is: verified here, not believed.
 
 use super::config::Settings;
-use super::connect::{Session, now};
 use super::exit::Failure;
 use super::files;
 use crate::client::{ClientError, KeyDocument};
@@ -13,8 +12,8 @@ use crate::identity::{Anchors, CertificateDer, IdentityError, Kind, pem, verify_
 use crate::tlog::OpenEntry;
 use crate::types::{PartyId, Timestamp};
 
-/// The configured roots and revocation lists.
-pub(super) fn anchors(settings: &Settings) -> Result<Anchors, Failure> {
+/// The configured roots and revocation lists, as they hold at `now`.
+pub(super) fn anchors(settings: &Settings, now: Timestamp) -> Result<Anchors, Failure> {
     let (roots, lists) = settings.trust()?;
     let wrong = |path: &std::path::Path, error: &dyn std::fmt::Display| {
         Failure::failed(format!("`{}`: {error}", path.display()))
@@ -22,7 +21,7 @@ pub(super) fn anchors(settings: &Settings) -> Result<Anchors, Failure> {
     let root_certificates =
         pem::certificates(&files::read(&roots)?).map_err(|error| wrong(&roots, &error))?;
     let revocations = pem::lists(&files::read(&lists)?).map_err(|error| wrong(&lists, &error))?;
-    Ok(Anchors::new(&root_certificates, &revocations, now())?)
+    Ok(Anchors::new(&root_certificates, &revocations, now)?)
 }
 
 /// The party whose signing leaf, valid at `at`, made a signature.
@@ -51,21 +50,6 @@ pub(super) fn verify_body(
     at: Timestamp,
 ) -> Result<(), SignatureError<IdentityError>> {
     body.verify(signer(anchors, at))
-}
-
-impl Session {
-    /// The newest active sealing key of a party, if it has one, with its statement verified: signed by the party, and
-    /// the one that is in the log. So the service cannot slip us a key of its own.
-    pub(super) async fn sealing_key(
-        &self,
-        party: &PartyId,
-    ) -> Result<Option<SealingPublicKey>, ClientError> {
-        let keys = self.client.keys(party.as_str()).await?;
-        let active = keys.iter().find(|document| document.active);
-        active
-            .map(|document| stated_key(document, party, &self.anchors).map(|(_, key)| key))
-            .transpose()
-    }
 }
 
 /// The key that a party states to be its own, with the statement.

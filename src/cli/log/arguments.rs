@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::{export, monitor, search, verify};
 use crate::cli::config;
-use crate::types::{SupplyPoint, Timestamp};
 
 /// What to do with the log, and over which connection.
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ pub(super) enum Command {
         cos-escrow log search --supply-point 9693016118873\n  \
         cos-escrow log search --kind release.refused --from 2025-10-01T00:00:00Z --all -o csv\n  \
         cos-escrow log search --actor urn:cos-escrow:party:north")]
-    Search(Search),
+    Search(search::Arguments),
     /// Verify that the log only grew, or with `--dir` every entry of a copy.
     #[command(after_help = "Examples:\n  \
         cos-escrow log verify\n  \
@@ -42,7 +42,7 @@ pub(super) enum Command {
         With `--dir` nothing is asked of the service: a folder of tlog-tiles is read, and nothing in it is believed.\n\
         The verdict is `valid` (0), `invalid` (5: something was changed, or it is another history) or\n\
         `unverifiable` (7: a file, a key or a cosignature is missing), with the reason and the entry.")]
-    Verify(Verify),
+    Verify(verify::Arguments),
     /// Follow the log, and tell what somebody should look at: one line of JSON each.
     #[command(after_help = "Examples:\n  \
         cos-escrow log monitor --policy witnesses.policy --syslog\n  \
@@ -50,12 +50,12 @@ pub(super) enum Command {
         To a web hook: pipe it into `while read -r alarm; do curl -sS -d \"$alarm\" URL; done`.\n\n\
         Rules: inconsistent, unreachable, quorum, stale, not_registered, granted_twice, refusals, policy,\n\
         key, restored, unknown. Severities: critical, warning, notice.")]
-    Monitor(super::monitor::Arguments),
+    Monitor(monitor::Arguments),
     /// Write a period of the log, and how to verify it, into a folder for somebody else.
     #[command(after_help = "Example:\n  \
         cos-escrow log export 2025 --from 2025-01-01T00:00:00Z --until 2026-01-01T00:00:00Z --policy witnesses.policy\n\n\
         It holds what the entries hide, as far as an auditor may see it: give it to those who may, too.")]
-    Export(super::export::Arguments),
+    Export(export::Arguments),
     /// Copy the log into a folder of tlog-tiles, verified before its checkpoint is replaced.
     #[command(after_help = "Example:\n  cos-escrow log mirror mirror\n\n\
         Run it again to bring the copy up to date: what is complete is not fetched twice.")]
@@ -63,48 +63,4 @@ pub(super) enum Command {
         /// The folder.
         dir: PathBuf,
     },
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Search {
-    /// Only of this actor, as in its certificate.
-    #[arg(long, value_name = "URN")]
-    pub(super) actor: Option<String>,
-    /// Only about this supply point.
-    #[arg(long, value_name = "MPXN")]
-    pub(super) supply_point: Option<SupplyPoint>,
-    /// Only of this kind, such as `release.granted`.
-    #[arg(long)]
-    pub(super) kind: Option<String>,
-    /// Only refusals with this code.
-    #[arg(long)]
-    pub(super) code: Option<String>,
-    /// Only at or after this instant.
-    #[arg(long, value_name = "TIME")]
-    pub(super) from: Option<Timestamp>,
-    /// Only before this instant.
-    #[arg(long, value_name = "TIME")]
-    pub(super) until: Option<Timestamp>,
-    /// Only entries below this index: the last of the page before.
-    #[arg(long, value_name = "INDEX")]
-    pub(super) before: Option<u64>,
-    /// At most this many.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(super) limit: u32,
-    /// Fetch all pages.
-    #[arg(long)]
-    pub(super) all: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Verify {
-    /// A folder of tlog-tiles with its `checkpoint`.
-    #[arg(long, value_name = "DIR")]
-    pub(super) dir: Option<PathBuf>,
-    /// An older checkpoint that the copy must continue.
-    #[arg(long, value_name = "FILE", requires = "dir")]
-    pub(super) against: Option<PathBuf>,
-    /// A tlog-policy: the log's key, and the witnesses whose cosignatures the checkpoint needs.
-    #[arg(long, value_name = "FILE", requires = "dir")]
-    pub(super) policy: Option<PathBuf>,
 }

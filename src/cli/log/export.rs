@@ -16,9 +16,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::arguments::Search;
 use super::folder::Folder;
-use super::{check, copy, search};
+use super::mirror::copy;
+use super::search::{self, check, search};
 use crate::cli::connect::{Session, wait};
 use crate::cli::document::{Document, Shape};
 use crate::cli::exit::{Exit, Failure};
@@ -57,7 +57,7 @@ pub(super) fn run(
     }
     let policy = arguments.policy.as_deref().map(files::read).transpose()?;
     files::private_folder(dir)?;
-    let query = Search::of_period(arguments.from, arguments.until);
+    let query = search::Arguments::of_period(arguments.from, arguments.until);
     let mut entries = wait(async { Ok(search(&session.client, &query, output).await?) })?;
     entries.reverse();
     // ORDER: after the search, so that the copy has every entry that the search has found.

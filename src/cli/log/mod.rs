@@ -6,24 +6,22 @@ mod finding;
 mod folder;
 mod mirror;
 mod monitor;
+mod search;
 mod verify;
-
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 pub(super) use self::arguments::Arguments;
-use self::arguments::{Command, Search};
-use self::folder::{Folder, note_in};
+use self::arguments::Command;
+use self::mirror::copy;
+use self::search::{search, show};
 use super::config::missing;
 use super::connect::{Session, log_key, wait};
-use super::document::{Document, Shape, with_query};
+use super::document::{Document, Shape};
 use super::exit::{Exit, Failure};
-use super::files;
 use super::output::Output;
-use crate::client::{Client, ClientError, Request};
-use crate::tlog::{Checkpoint, Note, TreeHead, VerifierKey, leaf_hash};
-use crate::types::Timestamp;
+use crate::client::{Client, ClientError};
+use crate::tlog::{Checkpoint, Note, VerifierKey};
 
 /// Runs one of the commands.
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
@@ -88,90 +86,12 @@ fn described(note: &Note) -> Result<Value, Failure> {
     }))
 }
 
-/// An entry whose shown fields give the hash that the service says is in the tree.
-async fn show(client: &Client, index: u64) -> Result<Value, ClientError> {
-    let path = format!("/v1/log/entries/{index}");
-    let entry: Value = client.send(Request::get(path)).await?.json()?;
-    check(&entry)?;
-    Ok(entry)
-}
-
 /// Everybody who may look sees every entry, so one that is not found is not there yet.
 fn absent(index: u64) -> impl Fn(ClientError) -> Failure {
     move |error| match error.code() {
         Some("not_found") => Failure::new(Exit::NotFound, format!("the log has no entry {index}"))
             .hint("`cos-escrow log checkpoint` shows its size; the first entry is 0"),
         _ => error.into(),
-    }
-}
-
-fn check(entry: &Value) -> Result<(), ClientError> {
-    let leaf = serde_json_canonicalizer::to_vec(&entry["leaf"])
-        .map_err(|error| ClientError::Unexpected(error.to_string()))?;
-    if entry["leaf_hash"] == leaf_hash(&leaf).to_string() {
-        return Ok(());
-    }
-    let message = format!("entry {} is not the one of its hash", entry["index"]);
-    Err(ClientError::Verification(message))
-}
-
-/// One page, or all of them.
-async fn search(
-    client: &Client,
-    query: &Search,
-    output: &Output,
-) -> Result<Vec<Value>, ClientError> {
-    let mut before = query.before;
-    let mut entries = Vec::new();
-    loop {
-        let path = with_query("/v1/log/entries", &query.parameters(before));
-        let mut page: Value = client.send(Request::get(path)).await?.json()?;
-        if let Value::Array(shown) = page["entries"].take() {
-            shown.iter().try_for_each(check)?;
-            entries.extend(shown);
-        }
-        before = page["next"].as_u64();
-        match before {
-            Some(next) if !query.all => {
-                output.note(format!("there are more: `--before {next}`, or `--all`"));
-                return Ok(entries);
-            }
-            Some(_) => {}
-            None => return Ok(entries),
-        }
-    }
-}
-
-impl Search {
-    /// All entries of a period.
-    fn of_period(from: Option<Timestamp>, until: Option<Timestamp>) -> Self {
-        Self {
-            actor: None,
-            supply_point: None,
-            kind: None,
-            code: None,
-            from,
-            until,
-            before: None,
-            limit: 1_000,
-            all: true,
-        }
-    }
-
-    fn parameters(&self, before: Option<u64>) -> [(&'static str, Option<String>); 8] {
-        [
-            ("actor", self.actor.clone()),
-            (
-                "supply_point",
-                self.supply_point.as_ref().map(ToString::to_string),
-            ),
-            ("kind", self.kind.clone()),
-            ("code", self.code.clone()),
-            ("from", self.from.as_ref().map(ToString::to_string)),
-            ("until", self.until.as_ref().map(ToString::to_string)),
-            ("before", before.map(|index| index.to_string())),
-            ("limit", Some(self.limit.to_string())),
-        ]
     }
 }
 
@@ -182,51 +102,10 @@ fn verify_service(client: &Client, output: &Output) -> Result<(), Failure> {
     output.row(&Document::<Head>::of(described(&note)?))
 }
 
-/// Brings a copy up to date. Its checkpoint is replaced only when everything below it was verified. Returns its head, and
-/// how many tiles were fetched.
-fn copy(
-    session: &Session,
-    key: &VerifierKey,
-    dir: &Path,
-    output: &Output,
-) -> Result<(TreeHead, usize), Failure> {
-    std::fs::create_dir_all(dir).map_err(|error| files::at(dir, &error))?;
-    let folder = Folder::at(dir);
-    let former = match folder.checkpoint().exists() {
-        true => Some(folder.head(key)?),
-        false => None,
-    };
-    let (note, head, fetched) = wait(async {
-        let note = session.client.cosigned_checkpoint().await?;
-        let checkpoint =
-            Checkpoint::open(&note, key).map_err(|error| Failure::new(Exit::Unverified, error))?;
-        let size = checkpoint.head.size;
-        let fetched = mirror::fetch(&session.client, &folder, size, output).await?;
-        Ok((note, checkpoint.head, fetched))
-    })?;
-    folder.verify(head, former, output)?;
-    let note = match former {
-        Some(former) if former == head => with_earlier_cosignatures(note, &folder)?,
-        _ => note,
-    };
-    // ORDER: the checkpoint last: a copy never claims what was not verified.
-    folder.put_checkpoint(&note)?;
-    Ok((head, fetched))
-}
-
 /// The log's key, as configured.
 fn key_of(session: &Session) -> Result<VerifierKey, Failure> {
     let text = session.settings.log_key.as_deref();
     log_key(text.ok_or_else(|| missing("log_key"))?)
-}
-
-/// A checkpoint of the same head as the one in the folder keeps the cosignatures that this has collected.
-fn with_earlier_cosignatures(mut note: Note, folder: &Folder) -> Result<Note, Failure> {
-    let earlier = note_in(&folder.checkpoint())??;
-    for signature in earlier.signatures() {
-        note.add_once(signature.clone()).map_err(Failure::failed)?;
-    }
-    Ok(note)
 }
 
 struct Head;

@@ -1,11 +1,10 @@
 //! `log verify --dir`: a copy of the log, verified with nobody's help, by the log's key or by a trust policy.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::arguments::Verify;
 use super::finding::{Finding, Verdict};
 use super::folder::{Folder, head_in, note_in};
 use crate::cli::config::{self, Settings, missing};
@@ -16,15 +15,29 @@ use crate::cli::files;
 use crate::cli::output::Output;
 use crate::tlog::{Checkpoint, Note, TrustPolicy, VerifierKey};
 
+/// What is verified, and by what.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// A folder of tlog-tiles with its `checkpoint`.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// An older checkpoint that the copy must continue.
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    against: Option<PathBuf>,
+    /// A tlog-policy: the log's key, and the witnesses whose cosignatures the checkpoint needs.
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    policy: Option<PathBuf>,
+}
+
 /// Prints the verdict, whichever it is; any but `valid` is a failure too.
 pub(super) fn run(
     connection: &config::Connection,
     dir: &Path,
-    verify: &Verify,
+    arguments: &Arguments,
     output: &Output,
 ) -> Result<(), Failure> {
     let settings = Settings::resolve(connection)?;
-    let policy = verify.policy.as_deref().map(read_policy).transpose()?;
+    let policy = arguments.policy.as_deref().map(read_policy).transpose()?;
     let folder = Folder::at(dir);
     let note = match note_in(&folder.checkpoint())? {
         Ok(note) => note,
@@ -35,7 +48,7 @@ pub(super) fn run(
         (None, Some(policy)) => named_in(policy, &note)?,
         (None, None) => return Err(missing("log_key")),
     };
-    let former = verify.against.as_deref();
+    let former = arguments.against.as_deref();
     let former = match former.map(|file| head_in(file, &key)).transpose()? {
         Some(Ok(head)) => Some(head),
         Some(Err(finding)) => return report(&json!({}), Err(finding), output),
