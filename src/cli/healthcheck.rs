@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
-use super::output::Output;
+use super::output::{Output, Row};
 use super::settings::Settings;
-use crate::client::{ClientError, Health, health};
+use crate::client::{Check, ClientError, Health, health};
 
 /// Of which service.
 #[derive(clap::Args, Debug)]
@@ -19,13 +19,44 @@ pub(super) struct Arguments {
     config: PathBuf,
 }
 
+/// What became of one check.
+#[derive(Debug, serde::Serialize)]
+struct Checked {
+    check: String,
+    ok: bool,
+    reason: Option<String>,
+}
+
+impl Row for Checked {
+    const COLUMNS: &'static [&'static str] = &["check", "ok", "reason"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.check.clone(),
+            self.ok.to_string(),
+            self.reason.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+impl From<Check> for Checked {
+    fn from(Check { name, failure }: Check) -> Self {
+        Self {
+            check: name,
+            ok: failure.is_none(),
+            reason: failure,
+        }
+    }
+}
+
 /// Asks the admin listener.
 pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let settings = Settings::load(&arguments.config)?;
     match health(settings.admin).await {
-        Ok(Health { ready, report }) => {
+        Ok(Health { ready, checks }) => {
             if !output.quiet {
-                output.print(&report)?;
+                let checks: Vec<_> = checks.into_iter().map(Checked::from).collect();
+                output.rows(&checks)?;
             }
             match ready {
                 true => Ok(()),

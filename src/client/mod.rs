@@ -12,7 +12,7 @@ mod transport;
 
 pub use calls::{Deposited, EscrowKey, KeyDocument, ReceiptDocument, ReleaseDocument};
 pub use error::ClientError;
-pub use health::{Health, health};
+pub use health::{Check, Health, health};
 pub use log_view::LogView;
 pub use seal::{Depositor, seal_package, seal_read};
 pub use transport::{Answer, Endpoint, Request};

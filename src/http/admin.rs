@@ -65,7 +65,8 @@ async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respons
             "registration_feed",
             match feed {
                 Ok((_, false)) => None,
-                Ok((silence, true)) => Some(format!("silent for {} s", silence.as_secs())),
+                Ok((Some(silence), true)) => Some(format!("silent for {} s", silence.as_secs())),
+                Ok((None, true)) => Some("nothing has been imported yet".to_owned()),
                 Err(_) => Some("the database does not answer".to_owned()),
             },
         ),
@@ -103,7 +104,7 @@ async fn render(State(admin): State<Admin>) -> String {
     if let Some(age) = admin.doors.escrow.cosign_age() {
         metrics::gauge!("cos_escrow_log_cosign_age_seconds").set(age.as_secs_f64());
     }
-    if let Ok((silence, _)) = admin.doors.escrow.feed_silence().await {
+    if let Ok((Some(silence), _)) = admin.doors.escrow.feed_silence().await {
         metrics::gauge!("cos_escrow_registration_feed_silence_seconds").set(silence.as_secs_f64());
     }
     let fenced = f64::from(u8::from(admin.doors.escrow.fenced().is_some()));

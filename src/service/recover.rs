@@ -366,7 +366,7 @@ impl Missing {
 
 /// When the feed of registrations has spoken last, for a database that may be an old one: registrations that it lacks
 /// could release to the wrong supplier, so nothing is released before the feed has spoken again.
-const UNHEARD: Timestamp = Timestamp::from_seconds(0);
+pub(super) const UNHEARD: Timestamp = Timestamp::from_seconds(0);
 
 /// What somebody has to do so that what an entry speaks of is true again.
 fn again(kind: &str) -> &'static str {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::ledger::{Act, Ledger};
+use super::recover::UNHEARD;
 use super::release_facts::{holder, registration_of};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure};
@@ -47,11 +48,13 @@ impl Escrow {
         }
     }
 
-    /// How long the registration feed has been silent, and whether that is too long.
-    pub async fn feed_silence(&self) -> Result<(Duration, bool), Failure> {
+    /// How long the registration feed has been silent, and whether that is too long. No time where it has never spoken,
+    /// or not since the log was recovered.
+    pub async fn feed_silence(&self) -> Result<(Option<Duration>, bool), Failure> {
         let head = self.shared.store.head().await?;
         let silence = self.shared.clock.now().since(head.feed_at);
-        Ok((silence, silence > self.terms().feed_staleness()))
+        let is_too_long = silence > self.terms().feed_staleness();
+        Ok(((head.feed_at > UNHEARD).then_some(silence), is_too_long))
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use cos_escrow::cli::demo::market::Market;
 use cos_escrow::types::{Clock as _, SystemClock};
+use serde_json::json;
 
 use super::desk::{Desk, files_below};
 
@@ -95,14 +96,30 @@ async fn the_health_check_says_what_the_service_says() {
     // Nothing has come from the registration source yet.
     let ended = desk.run(check);
     assert_eq!(ended.code, 6, "{ended:?}");
-    let silent = "[-] registration_feed failed";
+    let silent = "registration_feed  false  nothing has been imported yet";
+    assert!(ended.stdout.contains(silent), "{ended:?}");
+    let ended = desk.run(&format!("{check} -o json"));
+    assert_eq!(ended.code, 6, "{ended:?}");
+    let checks: Vec<serde_json::Value> = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        checks[0],
+        json!({ "check": "store", "ok": true, "reason": null })
+    );
+    let feed = checks.iter().find(|c| c["check"] == "registration_feed");
+    assert_eq!(feed.unwrap()["reason"], "nothing has been imported yet");
+    let ended = desk.run(&format!("{check} -o csv"));
+    let silent = "registration_feed,false,nothing has been imported yet\n";
     assert!(ended.stdout.contains(silent), "{ended:?}");
     let header = "registration_id,mpxn,supplier_mpid,supply_start_date".to_owned();
     let row = "P1,9693016118873,LOSE,2020-01-01".to_owned();
     market.register(true, &[header, row]).await.unwrap();
     let ended = desk.run(check);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stdout.ends_with("ready\n"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("registration_feed  true"),
+        "{ended:?}"
+    );
+    assert!(!ended.stdout.contains("false"), "{ended:?}");
     let quiet = desk.run(&format!("{check} --quiet"));
     assert_eq!((quiet.code, quiet.stdout.as_str()), (0, ""));
 }
