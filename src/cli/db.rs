@@ -9,7 +9,7 @@ use super::output::{Output, Row};
 use super::recover::offline;
 use super::settings::Settings;
 use super::sole;
-use crate::service::adopt;
+use crate::service::{Adopt, adopt};
 use crate::store::{Store, StoreOptions};
 
 /// Backs the database up, checks it, puts a backup back, completes its log, accepts it without its anchor.
@@ -58,6 +58,10 @@ pub(super) enum Command {
         /// The database is the newest there is.
         #[arg(long)]
         yes: bool,
+        /// All entries are lost for good: the log begins anew under its old key, which everybody who has seen it takes
+        /// for a fork.
+        #[arg(long, requires = "yes")]
+        empty: bool,
     },
     /// Put back what a restored database has lost of its log, from a copy.
     Recover(super::recover::Arguments),
@@ -125,7 +129,7 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
             replace(&settings.store, backup).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
         }
-        Command::Anchor { config, yes } => {
+        Command::Anchor { config, yes, empty } => {
             let settings = Settings::load(config)?;
             if !yes {
                 describe(&settings, UNPROMISED, output).await?;
@@ -136,13 +140,20 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 .hint("compare it with an auditor's checkpoint, and say `--yes`"));
             }
             let _sole = sole::writer_of(&settings.store)?;
-            let adopted = adopt(offline(&settings).await?).await?;
+            let said = match empty {
+                true => Adopt::Nothing,
+                false => Adopt::Log,
+            };
+            let adopted = adopt(offline(&settings).await?, said).await?;
             output.row(&Done {
                 database: settings.store,
                 log_size: adopted.size,
                 log_root: adopted.root.to_string(),
                 keys: settings.keys,
-                note: ADOPTED,
+                note: match empty {
+                    true => BEGUN_ANEW,
+                    false => ADOPTED,
+                },
             })
         }
         Command::Recover(arguments) => super::recover::run(arguments, output).await,
@@ -204,4 +215,5 @@ const BACKUP: &str = "opens only with the keys folder as of this time; keep that
 const RESTORED: &str = "the keys folder must hold the epochs that this backup was wrapped under";
 const UNPROMISED: &str = "is this what auditors have seen last";
 const ADOPTED: &str = "accepted as it stands; the next entry says so";
+const BEGUN_ANEW: &str = "the log begins anew; tell everybody who has seen the old one";
 const SOUND: &str = "sound";

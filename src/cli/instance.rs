@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::http::{self, Doors};
 use crate::identity::Anchors;
 use crate::lock::Lock;
 use crate::policy::Engine;
-use crate::service::{Caller, Escrow, Foundation, Rules};
+use crate::service::{Caller, Escrow, Foundation, Rules, may_begin};
 use crate::store::{Store, StoreOptions};
 use crate::tls::{LiveTls, Material};
 use crate::types::{Clock, Random};
@@ -38,31 +38,39 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Opens everything, then binds: a service that cannot work does not listen.
+    /// Takes its addresses, opens everything, then listens: a service that cannot work does not listen, and one that
+    /// could not listen leaves nothing behind.
     pub async fn start(
         settings: Settings,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         metrics: PrometheusHandle,
     ) -> Result<Self, Failure> {
-        let sole = sole::writer_of(&settings.store)?;
         let material = Material::load(&settings.tls)?;
         let hybrid = settings.post_quantum.into();
         let tls = LiveTls::new(&material, hybrid, Arc::clone(&clock)).map_err(Failure::failed)?;
         let tls = Arc::new(tls);
         let anchors = Arc::clone(tls.trust().anchors());
-        let mut foundation = foundation(&settings, anchors, Arc::clone(&clock), random).await?;
-        if let Some(witnesses) = &settings.witnesses {
-            foundation.witnessing = Some(witnesses.open(&clock)?);
-        }
+        let witnessing = match &settings.witnesses {
+            Some(witnesses) => Some(witnesses.open(&clock)?),
+            None => None,
+        };
+        let listen = Place::take("listen", settings.listen)?;
+        let admin = Place::take("admin", settings.admin)?;
+        // ORDER: before this, nothing is made or changed.
+        let sole = sole::writer_of(&settings.store)?;
+        let may_be_first = Start::MayBeFirst;
+        let mut foundation =
+            foundation(&settings, may_be_first, anchors, Arc::clone(&clock), random).await?;
+        foundation.witnessing = witnessing;
         let escrow = Escrow::start(foundation).await.map_err(Failure::failed)?;
         let doors = Doors {
             escrow: escrow.clone(),
             tls: Arc::clone(&tls),
             clock,
         };
-        let (listener, address) = bind(settings.listen).await?;
-        let (admin_listener, admin) = bind(settings.admin).await?;
+        let (listener, address) = listen.listen()?;
+        let (admin_listener, admin) = admin.listen()?;
         let stop = CancellationToken::new();
         let mut tasks = vec![tokio::spawn(http::listen::serve(
             listener,
@@ -117,9 +125,19 @@ impl Instance {
     }
 }
 
+/// Whether keys may have to be made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Start {
+    /// They may, for a log that has never begun.
+    MayBeFirst,
+    /// They may not: somebody works on what a service has left.
+    Later,
+}
+
 /// What the use cases stand on: the database, the keys and the rules that the settings name.
 pub(super) async fn foundation(
     settings: &Settings,
+    start: Start,
     anchors: Arc<Anchors>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -137,10 +155,16 @@ pub(super) async fn foundation(
     };
     let store = Store::open(&options).await.map_err(Failure::failed)?;
     let head = store.head().await.map_err(Failure::failed)?;
-    // New keys beside a log that is there already would sign it in another name and open none of its records.
-    let custody = match head.size {
-        0 => Custody::open_or_create(&settings.keys, clock.now(), &*random),
-        _ => Custody::open(&settings.keys),
+    // New keys beside a log that has begun would sign it in another name and open none of its records; and the old ones
+    // sign no second log.
+    let begins = start == Start::MayBeFirst && head.size == 0 && {
+        let has_root_key = Custody::has_root_key(&settings.keys).map_err(Failure::failed)?;
+        let begins = may_begin(&settings.anchor, has_root_key).await;
+        begins.map_err(Failure::failed)?
+    };
+    let custody = match begins {
+        true => Custody::open_or_create(&settings.keys, clock.now(), &*random),
+        false => Custody::open(&settings.keys),
     };
     Ok(Foundation {
         store,
@@ -187,11 +211,52 @@ fn operator_policies(folder: &Path) -> Result<Vec<(String, String)>, Failure> {
     Ok(policies)
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// An address that is ours, and on which nothing listens yet.
+struct Place {
+    setting: &'static str,
+    address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Place {
+    /// Takes the address that a setting names.
+    fn take(setting: &'static str, address: SocketAddr) -> Result<Self, Failure> {
+        let take = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            }?;
+            // Connections of a former process may still be ending.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        let socket = take().map_err(|error| unusable(setting, address, &error))?;
+        Ok(Self {
+            setting,
+            address,
+            socket,
+        })
+    }
+
+    fn listen(self) -> Result<(TcpListener, SocketAddr), Failure> {
+        let listen = || {
+            let listener = self.socket.listen(BACKLOG)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        listen().map_err(|error| unusable(self.setting, self.address, &error))
+    }
+}
+
+fn unusable(setting: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+    let failure = Failure::failed(format!("`{setting}`, {address}: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => failure.hint(format!(
+            "is a service running already? Otherwise name another address for `{setting}`"
+        )),
+        _ => failure,
+    }
 }
 
 /// What is due from time to time: counted refusals are written, confirmed handovers closed.
@@ -222,5 +287,7 @@ async fn housekeeping(escrow: Escrow, stop: CancellationToken) {
     }
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
 /// How often housekeeping runs.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);

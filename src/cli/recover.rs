@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
 use super::files;
-use super::instance;
+use super::instance::{self, Start};
 use super::output::{Output, Row};
 use super::settings::Settings;
 use super::sole;
@@ -107,7 +107,7 @@ pub(super) async fn offline(settings: &Settings) -> Result<Foundation, Failure> 
     let material = Material::load(&settings.tls)?;
     let anchors = Anchors::new(&material.roots, &material.lists, clock.now())?;
     let random = Arc::new(SystemRandom);
-    instance::foundation(settings, Arc::new(anchors), clock, random).await
+    instance::foundation(settings, Start::Later, Arc::new(anchors), clock, random).await
 }
 
 fn checkpoint(path: &Path) -> Result<Note, Failure> {
@@ -122,6 +122,8 @@ impl From<RecoverError> for Failure {
             RecoverError::Moved => Exit::TryAgain,
             RecoverError::NothingMissing { .. }
             | RecoverError::Promised { .. }
+            | RecoverError::Empty
+            | RecoverError::NotEmpty { .. }
             | RecoverError::Failed(_) => Exit::Failed,
             _ => Exit::Unverified,
         };
@@ -134,6 +136,11 @@ impl From<RecoverError> for Failure {
                 "a service that is fenced all the same has lost its anchor (`db anchor`) or has another history: \
                  restore another backup",
             ),
+            RecoverError::Empty => failure.hint(
+                "put a backup back (`db restore`) or the log of a mirror (`db recover`); if there is neither, say \
+                 `--empty`",
+            ),
+            RecoverError::NotEmpty { .. } => failure.hint("leave `--empty` out"),
             RecoverError::Moved => failure.hint("stop the service first"),
             _ => failure,
         }

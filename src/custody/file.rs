@@ -31,6 +31,11 @@ impl FileProvider {
         Self::open(folder)
     }
 
+    /// A folder that cannot be read is an error, not one without a key.
+    pub(super) fn has_root_key(folder: &Path) -> Result<bool, std::io::Error> {
+        folder.join(ROOT).try_exists()
+    }
+
     pub(super) fn open(folder: &Path) -> Result<Self, CustodyError> {
         let root = read_private(&folder.join(ROOT))?;
         let provider = Self {

@@ -42,9 +42,14 @@ pub struct Epoch {
 }
 
 impl Custody {
+    /// Whether somebody has begun to make keys in `folder`.
+    pub fn has_root_key(folder: &Path) -> Result<bool, CustodyError> {
+        Ok(FileProvider::has_root_key(folder)?)
+    }
+
     /// Opens the keys in `folder`; makes those that are missing.
     ///
-    /// Only for a log that is still empty: nothing is wrapped under any of them, and whoever began to make them may
+    /// Only for a log that has not begun yet: nothing is wrapped under any of them, and whoever began to make them may
     /// have been cut off anywhere.
     pub fn open_or_create(
         folder: &Path,

@@ -26,13 +26,18 @@ pub(super) fn router() -> Router<Doors> {
         .route("/log/tile/{*path}", get(tile))
 }
 
-async fn checkpoint(State(doors): State<Doors>, _: Authenticated) -> String {
-    doors.escrow.checkpoint()
+async fn checkpoint(State(doors): State<Doors>, caller: Authenticated) -> Result<String, Refusal> {
+    let checkpoint = doors.escrow.checkpoint();
+    checkpoint.map_err(|failure| caller.refuse(failure))
 }
 
 /// The checkpoint that tiles are read by: the newest that the quorum of witnesses has cosigned, where there is one.
-async fn cosigned_checkpoint(State(doors): State<Doors>, _: Authenticated) -> String {
-    doors.escrow.cosigned_checkpoint()
+async fn cosigned_checkpoint(
+    State(doors): State<Doors>,
+    caller: Authenticated,
+) -> Result<String, Refusal> {
+    let checkpoint = doors.escrow.cosigned_checkpoint();
+    checkpoint.map_err(|failure| caller.refuse(failure))
 }
 
 /// Between which two sizes.

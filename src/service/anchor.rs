@@ -7,7 +7,7 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
 
 use super::Failure;
-use crate::tlog::TreeHead;
+use crate::tlog::{Frontier, TreeHead};
 use crate::types::Code;
 
 /// A small file that holds the newest size and root whose receipts may have been sent.
@@ -20,14 +20,15 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// Opens the file, and says what was promised last.
-    ///
-    /// An empty log has promised nothing yet, and that is recorded where there is no file. A log with entries has
-    /// promised something: none then means that the file was deleted or damaged.
-    pub(super) async fn open(
-        path: &Path,
-        log: TreeHead,
-    ) -> Result<(Self, Option<TreeHead>), std::io::Error> {
+    /// Opens the file, and says what was promised last: nothing if it was deleted or damaged. Even an empty log has
+    /// promised that it is empty.
+    pub(super) async fn open(path: &Path) -> Result<(Self, Option<TreeHead>), Failure> {
+        Self::try_open(path)
+            .await
+            .map_err(|error| failed(path, &error))
+    }
+
+    async fn try_open(path: &Path) -> Result<(Self, Option<TreeHead>), std::io::Error> {
         let newest = match fs::read(path).await {
             Ok(bytes) => newest(&bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -39,18 +40,12 @@ impl Anchor {
         if let Some(folder) = path.parent() {
             File::open(folder).await?.sync_all().await?;
         }
-        let mut anchor = Self {
+        let anchor = Self {
             file,
             path: path.to_owned(),
             slot: newest.map_or(0, |(slot, _)| slot),
         };
-        let mut promise = newest.map(|(_, promise)| promise);
-        if promise.is_none() && log.size == 0 {
-            // ORDER: before the first entry, so that a crash right after that is not taken for a lost anchor.
-            anchor.write(log).await?;
-            promise = Some(log);
-        }
-        Ok((anchor, promise))
+        Ok((anchor, newest.map(|(_, promise)| promise)))
     }
 
     /// An anchor to which nothing can be written.
@@ -65,9 +60,8 @@ impl Anchor {
 
     /// Records a new head, durably.
     pub(super) async fn advance(&mut self, head: TreeHead) -> Result<(), Failure> {
-        self.write(head).await.map_err(|error| {
-            Failure::Unavailable(format!("anchor `{}`: {error}", self.path.display()))
-        })
+        let written = self.write(head).await;
+        written.map_err(|error| failed(&self.path, &error))
     }
 
     async fn write(&mut self, head: TreeHead) -> Result<(), std::io::Error> {
@@ -81,6 +75,27 @@ impl Anchor {
         self.file.flush().await?;
         self.file.sync_data().await
     }
+}
+
+/// Whether an empty database may become a log: only one that has never begun. Otherwise its entries were lost.
+///
+/// There has been no log where nothing is promised and there is no root key yet (`has_root_key`). That the log is empty
+/// is promised then.
+pub async fn may_begin(anchor: &Path, has_root_key: bool) -> Result<bool, Failure> {
+    let (mut anchor, promise) = Anchor::open(anchor).await?;
+    match promise {
+        Some(promise) => Ok(promise.size == 0),
+        None if has_root_key => Ok(false),
+        None => {
+            // ORDER: before there is a key, so that keys without a promise always mean that the anchor was lost.
+            anchor.advance(Frontier::default().head()).await?;
+            Ok(true)
+        }
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Unavailable(format!("anchor `{}`: {error}", path.display()))
 }
 
 /// `size` in 20 digits, the root, and a check over both.
@@ -155,11 +170,6 @@ mod tests {
     use super::*;
     use crate::tlog::Hash;
 
-    const EMPTY: TreeHead = TreeHead {
-        size: 0,
-        root: Hash([0; 32]),
-    };
-
     fn head(size: u64) -> TreeHead {
         let root = Hash([u8::try_from(size).unwrap(); 32]);
         TreeHead { size, root }
@@ -169,12 +179,13 @@ mod tests {
     async fn the_newest_promise_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("anchor");
-        let (mut anchor, first) = Anchor::open(&path, EMPTY).await.unwrap();
-        assert_eq!(first, Some(EMPTY));
+        assert!(may_begin(&path, false).await.unwrap());
+        let (mut anchor, first) = Anchor::open(&path).await.unwrap();
+        assert_eq!(first, Some(Frontier::default().head()));
         for size in 1..=5_u64 {
             anchor.advance(head(size)).await.unwrap();
         }
-        let (_, found) = Anchor::open(&path, head(5)).await.unwrap();
+        let (_, found) = Anchor::open(&path).await.unwrap();
         assert_eq!(found, Some(head(5)));
     }
 
@@ -186,8 +197,28 @@ mod tests {
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }
-            let (_, found) = Anchor::open(&path, head(7)).await.unwrap();
+            let (_, found) = Anchor::open(&path).await.unwrap();
             assert_eq!(found, None, "{content:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_begins_where_there_was_none_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("anchor");
+        // Cut off while the anchor was made: there are no keys yet.
+        for content in ["", "0000000000000000"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(!may_begin(&path, true).await.unwrap(), "{content:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+            assert!(may_begin(&path, false).await.unwrap(), "{content:?}");
+        }
+        // Cut off while the keys were made.
+        assert!(may_begin(&path, true).await.unwrap());
+        let (mut anchor, _) = Anchor::open(&path).await.unwrap();
+        anchor.advance(head(1)).await.unwrap();
+        for has_root_key in [false, true] {
+            assert!(!may_begin(&path, has_root_key).await.unwrap());
         }
     }
 
@@ -195,14 +226,14 @@ mod tests {
     async fn a_torn_write_leaves_the_promise_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("anchor");
-        let (mut anchor, _) = Anchor::open(&path, EMPTY).await.unwrap();
+        let (mut anchor, _) = Anchor::open(&path).await.unwrap();
         anchor.advance(head(1)).await.unwrap();
         anchor.advance(head(2)).await.unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         let newest = bytes.windows(2).position(|w| w == b"2 ").unwrap();
         bytes[newest + 9] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        let (_, found) = Anchor::open(&path, head(2)).await.unwrap();
+        let (_, found) = Anchor::open(&path).await.unwrap();
         assert_eq!(found.map(|promise| promise.size), Some(1));
     }
 }

@@ -56,9 +56,9 @@ pub struct EntryView {
 }
 
 impl Escrow {
-    /// The newest signed checkpoint.
-    pub fn checkpoint(&self) -> String {
-        self.shared.checkpoint().to_string()
+    /// The newest signed checkpoint; none behind the fence.
+    pub fn checkpoint(&self) -> Result<String, Failure> {
+        Ok(self.shared.checkpoint()?.to_string())
     }
 
     /// The hashes that prove that the log of `to` entries continues that of `from`, in base64.

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use anchor::may_begin;
 pub use caller::{Caller, Failure};
 pub use deposit::{DepositRequest, Seal};
 pub use handover::{HandoverPage, HandoverQuery, HandoverView};
@@ -46,7 +47,7 @@ pub use lookup::LookupRequest;
 pub use meter::MeterStatement;
 pub use party::{MpidChange, NewParty};
 pub use receipt::Receipt;
-pub use recover::{RecoverError, RecoveredEntry, Recovery, adopt, recover};
+pub use recover::{Adopt, RecoverError, RecoveredEntry, Recovery, adopt, recover};
 pub use registration::RecordResult;
 pub use release::{ReleaseRequest, Released};
 pub use sealing_key::{KeyOffer, KeyView, Offered};
@@ -134,14 +135,12 @@ impl Escrow {
     /// Checks the database against the anchor and starts the sequencer.
     ///
     /// A database that is behind or beside what was promised, or whose promise is gone, is served read-only: the
-    /// fence is up.
+    /// fence is up, and nothing is signed.
     pub async fn start(foundation: Foundation) -> Result<Self, Failure> {
         let log_key = LogKey::from_pkcs8(foundation.origin, foundation.custody.log_key())
             .map_err(|error| Failure::Broken(error.to_string()))?;
         let head = foundation.store.head().await?;
-        let (mut anchor, promise) = Anchor::open(&foundation.anchor, head.tree())
-            .await
-            .map_err(|error| Failure::Unavailable(error.to_string()))?;
+        let (mut anchor, promise) = Anchor::open(&foundation.anchor).await?;
         let (heads, anchored) = watch::channel(head.tree());
         let shared = Arc::new(Shared {
             store: foundation.store,
@@ -159,12 +158,15 @@ impl Escrow {
         shared.check_origin().await?;
         shared.check_history(promise).await?;
         shared.consult_witnesses().await?;
-        if shared.fence.reason().is_none() && promise != Some(head.tree()) {
-            // ORDER: before anything is signed. A batch may have been committed and cut off before its anchor.
-            anchor.advance(head.tree()).await?;
+        if shared.fence.reason().is_none() {
+            if promise != Some(head.tree()) {
+                // ORDER: before anything is signed. A batch may have been committed and cut off before its anchor.
+                anchor.advance(head.tree()).await?;
+            }
+            shared.recall_cosignatures().await?;
+            Rounds::start(&shared, anchored);
         }
         let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
-        Rounds::start(&shared, anchored);
         let escrow = Self { shared, sequencer };
         escrow.begin_log().await?;
         Ok(escrow)
@@ -263,7 +265,7 @@ impl Shared {
         let head = self.store.head().await?;
         let Some(promise) = promise else {
             self.fence.raise(format!(
-                "the anchor is gone or damaged, though the log has {} entries: \
+                "the anchor is gone or damaged, and the database has {} entries: \
                  `db recover` or `db anchor` is the way out",
                 head.size
             ));
@@ -295,9 +297,17 @@ impl Shared {
     }
 
     /// A signed checkpoint of the newest head that is anchored: what is only committed could be lost unnoticed.
-    fn checkpoint(&self) -> Note {
+    fn checkpoint(&self) -> Result<Note, Failure> {
         let head = *self.anchored.borrow();
         self.checkpoint_of(head)
+    }
+
+    /// Signs a head.
+    ///
+    /// INVARIANT: all heads are signed here, and none behind the fence: it could contradict what was signed before.
+    fn sign(&self, head: TreeHead) -> Result<Note, Failure> {
+        self.fence.check()?;
+        Ok(Checkpoint::sign(head, &self.log_key))
     }
 
     /// The size that one of our own checkpoints speaks of.

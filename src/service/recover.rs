@@ -57,7 +57,7 @@ pub async fn recover(
         .map_err(|error| Failure::Broken(error.to_string()))?;
     let mirrored = Checkpoint::open(mirror, log_key.verifier())?.head;
     let head = foundation.store.head().await.map_err(Failure::from)?;
-    let (mut anchor, promise) = open_anchor(&foundation, &head).await?;
+    let (mut anchor, promise) = Anchor::open(&foundation.anchor).await?;
     let missing = Missing::read(&head, mirrored, promise, tiles)?;
     let (entries, rows) = missing.listed(disclosures)?;
     let last_at = rows
@@ -94,15 +94,34 @@ pub async fn recover(
     })
 }
 
+/// What an operator says of a database that is adopted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Adopt {
+    /// It has the log.
+    Log,
+    /// It has nothing, and the log begins anew.
+    Nothing,
+}
+
 /// Takes the database as it stands for what was promised, where the anchor was lost; an entry says so.
 ///
 /// Nothing shows that the database is not an old one: whoever does this has to compare its root with what auditors have
-/// seen. Nothing is released before the feed of registrations has spoken again. The service must be stopped. Returns the head that was adopted.
-pub async fn adopt(foundation: Foundation) -> Result<TreeHead, RecoverError> {
+/// seen. Nothing is released before the feed of registrations has spoken again. An empty log is adopted only as such: to
+/// whoever has seen an entry, what follows is a fork. The service must be stopped. Returns the head that was adopted.
+pub async fn adopt(foundation: Foundation, said: Adopt) -> Result<TreeHead, RecoverError> {
     let head = foundation.store.head().await.map_err(Failure::from)?;
-    let (mut anchor, promise) = open_anchor(&foundation, &head).await?;
+    let (mut anchor, promise) = Anchor::open(&foundation.anchor).await?;
     if let Some(promise) = promise {
         return Err(RecoverError::Promised { size: promise.size });
+    }
+    match (said, head.size) {
+        (Adopt::Log, 0) => return Err(RecoverError::Empty),
+        (Adopt::Nothing, 0) => {
+            anchor.advance(head.tree()).await?;
+            return Ok(head.tree());
+        }
+        (Adopt::Nothing, size) => return Err(RecoverError::NotEmpty { size }),
+        (Adopt::Log, _) => {}
     }
     let below = Below {
         head: Head {
@@ -117,14 +136,6 @@ pub async fn adopt(foundation: Foundation) -> Result<TreeHead, RecoverError> {
     // ORDER: a crash here leaves no promise: the service is still fenced, and this is done again.
     anchor.advance(grown).await?;
     Ok(head.tree())
-}
-
-async fn open_anchor(
-    foundation: &Foundation,
-    head: &Head,
-) -> Result<(Anchor, Option<TreeHead>), Failure> {
-    let opened = Anchor::open(&foundation.anchor, head.tree()).await;
-    opened.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// What the entry that is appended stands on.
@@ -440,6 +451,15 @@ pub enum RecoverError {
     #[error("the anchor still promises {size} entries; nothing is adopted instead")]
     Promised {
         /// The size that the anchor remembers.
+        size: u64,
+    },
+    /// There is nothing that could be adopted.
+    #[error("the log is empty: its entries were lost together with the anchor")]
+    Empty,
+    /// There is something, though the operator says that there is not.
+    #[error("the log has {size} entries")]
+    NotEmpty {
+        /// How many.
         size: u64,
     },
     /// Somebody else wrote the database meanwhile.

@@ -110,7 +110,7 @@ impl Escrow {
 
     /// All keys of a party, newest first, each with its proof; for `escrow` the service's own.
     pub async fn sealing_keys(&self, id: &str) -> Result<Vec<KeyView>, Failure> {
-        let note = self.shared.checkpoint();
+        let note = self.shared.checkpoint()?;
         let size = self.shared.size_of(&note)?;
         let now = self.shared.clock.now();
         if id == ESCROW {

@@ -15,7 +15,7 @@ use super::receipt::Receipt;
 use super::{Caller, Escrow, Failure, Shared};
 use crate::identity::{Identity, Kind};
 use crate::store::{Changes, Head, IdempotentAnswer, Needs, StoreError};
-use crate::tlog::{self, Checkpoint, Note, ProofPlan, TreeHead};
+use crate::tlog::{self, Note, ProofPlan, TreeHead};
 use crate::types::{Code, Digest};
 
 /// A use case's part inside the transaction: says what it must know, and decides on it.
@@ -264,7 +264,7 @@ impl Worker {
             }
             self.heads.send_replace(growth.head);
         }
-        let note = Checkpoint::sign(growth.head, &self.shared.log_key);
+        let note = self.shared.sign(growth.head).map_err(Unsettled::ByAll)?;
         let mut results = Vec::with_capacity(verdicts.len());
         for verdict in verdicts {
             results.push(match verdict {

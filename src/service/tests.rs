@@ -203,7 +203,7 @@ impl World {
             cosigned: watch::Sender::default(),
         };
         let path = folder.path().join("anchor");
-        let (anchor, _) = Anchor::open(&path, head).await.unwrap();
+        let (anchor, _) = Anchor::open(&path).await.unwrap();
         Self {
             worker: Worker {
                 shared: Arc::new(shared),
@@ -334,7 +334,7 @@ async fn nothing_is_signed_that_is_not_anchored_and_the_service_is_fenced() {
         .unwrap();
     world.spoil_anchor().await;
     let (escrow, _, _folder) = world.into_escrow();
-    let signed = escrow.checkpoint();
+    let signed = escrow.checkpoint().unwrap();
     let shared = &escrow.shared;
     assert_eq!(shared.size_of(&signed.parse().unwrap()).unwrap(), 1);
 
@@ -342,13 +342,16 @@ async fn nothing_is_signed_that_is_not_anchored_and_the_service_is_fenced() {
     assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
     let size = async || shared.store.head().await.unwrap().size;
     assert_eq!(size().await, 2, "committed");
-    assert_eq!(escrow.checkpoint(), signed);
-    assert_eq!(escrow.cosigned_checkpoint(), signed);
     let reason = escrow.fenced().unwrap();
     assert!(reason.starts_with("the anchor cannot be written"));
     let refused = escrow.submit(Caller::service(), None, Note).await;
     let fenced = Failure::refused(Code::Fenced).to_string();
     assert_eq!(refused.unwrap_err().to_string(), fenced);
+    for unsigned in [escrow.checkpoint(), escrow.cosigned_checkpoint()] {
+        assert_eq!(unsigned.unwrap_err().to_string(), fenced);
+    }
+    let keys = escrow.sealing_keys("escrow").await;
+    assert_eq!(keys.unwrap_err().to_string(), fenced, "no receipt either");
     assert_eq!(size().await, 2, "nothing more is committed");
 }
 
@@ -407,7 +410,7 @@ async fn counted_refusals_are_written_once_though_the_answer_is_lost() {
     shared.fence.lower();
     let head = shared.store.head().await.unwrap();
     let path = folder.path().join("anchor");
-    let (anchor, _) = Anchor::open(&path, head.tree()).await.unwrap();
+    let (anchor, _) = Anchor::open(&path).await.unwrap();
     let heads = watch::channel(head.tree()).0;
     let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
     let escrow = Escrow { shared, sequencer };

@@ -59,10 +59,11 @@ pub(super) struct Cosigned {
 
 impl Escrow {
     /// The newest checkpoint that the quorum has cosigned; the newest of all where there are no witnesses, or none yet.
-    pub fn cosigned_checkpoint(&self) -> String {
+    /// None behind the fence.
+    pub fn cosigned_checkpoint(&self) -> Result<String, Failure> {
         let quorum = self.shared.cosigned.borrow().quorum.clone();
         match quorum {
-            Some((_, note)) => note.to_string(),
+            Some((head, _)) => Ok(self.shared.checkpoint_of(head)?.to_string()),
             None => self.checkpoint(),
         }
     }
@@ -88,13 +89,14 @@ impl Escrow {
 
 impl Shared {
     /// The note of a head, with the cosignatures that there are.
-    pub(super) fn checkpoint_of(&self, head: TreeHead) -> Note {
+    pub(super) fn checkpoint_of(&self, head: TreeHead) -> Result<Note, Failure> {
+        self.fence.check()?;
         let cosigned = self.cosigned.borrow();
         let known = [&cosigned.newest, &cosigned.quorum];
         let known = known.into_iter().flatten().find(|(of, _)| *of == head);
         match known {
-            Some((_, note)) => note.clone(),
-            None => Checkpoint::sign(head, &self.log_key),
+            Some((_, note)) => Ok(note.clone()),
+            None => self.sign(head),
         }
     }
 
@@ -131,7 +133,7 @@ impl Shared {
         })
     }
 
-    /// Takes up what was cosigned before the service was started, and asks the witnesses what they know.
+    /// Asks the witnesses what they know.
     ///
     /// A witness that shows a checkpoint which our own key has signed, and which the database does not continue, proves
     /// that the database is not the newest: the anchor may have been restored with it.
@@ -144,7 +146,6 @@ impl Shared {
             let reason = "the policy for witnesses names other logs and not this one";
             return Err(Failure::Broken(reason.to_owned()));
         }
-        self.recall(witnessing).await?;
         let asked = witnessing.clients.iter().map(|(key, client)| async move {
             let looked = timeout(CONSULTATION, self.look_at(key, client)).await;
             if !matches!(looked, Ok(Ok(()))) {
@@ -155,8 +156,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts the stored cosignatures back on their heads.
-    async fn recall(&self, witnessing: &Witnessing) -> Result<(), Failure> {
+    /// Puts the cosignatures that were stored before the service was started back on their heads.
+    pub(super) async fn recall_cosignatures(&self) -> Result<(), Failure> {
+        let Some(witnessing) = &self.witnessing else {
+            return Ok(());
+        };
         let mut rows = self.store.cosignatures().await?;
         rows.sort_by_key(|row| row.size);
         let size = self.store.head().await?.size;
@@ -167,7 +171,7 @@ impl Shared {
             }
             let root = self.root_at(of).await?;
             let head = TreeHead { size: of, root };
-            let mut note = Checkpoint::sign(head, &self.log_key);
+            let mut note = self.sign(head)?;
             for row in rows {
                 // A row that no longer reads is a cosignature less.
                 if let Ok(signature) = row.line.parse() {
@@ -274,7 +278,10 @@ impl Rounds {
     async fn run(mut self) {
         while let Some(head) = self.next_head().await {
             let began = self.shared.clock.now();
-            let note = self.shared.checkpoint_of(head);
+            let Ok(note) = self.shared.checkpoint_of(head) else {
+                // Fenced: this process has nothing to show any more.
+                return;
+            };
             let note = self.round(head, note).await;
             self.finish(head, &note, began).await;
             let pause = Instant::now() + PAUSE;

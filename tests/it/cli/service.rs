@@ -13,7 +13,7 @@ use cos_escrow::handover::Terms;
 use cos_escrow::http::listen::{Limits, serve};
 use cos_escrow::http::{Doors, api};
 use cos_escrow::policy::Engine;
-use cos_escrow::service::{Escrow, Foundation, Rules, SealServer};
+use cos_escrow::service::{Escrow, Foundation, Rules, SealServer, may_begin};
 use cos_escrow::store::{Store, StoreOptions};
 use cos_escrow::tls::{Files, LiveTls, Material, PostQuantum};
 use cos_escrow::types::{Clock as _, SupplyStartDate, SystemClock, SystemRandom};
@@ -168,6 +168,7 @@ async fn open(desk: &Desk) -> (Escrow, Arc<LiveTls>) {
         path: desk.path("escrow.db"),
         readers: 2,
     };
+    assert!(may_begin(&desk.path("anchor"), false).await.unwrap());
     let foundation = Foundation {
         store: Store::open(&options).await.unwrap(),
         custody: Custody::open_or_create(&desk.path("custody"), clock.now(), &SystemRandom)

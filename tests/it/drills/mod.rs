@@ -5,6 +5,7 @@ mod dice;
 mod disk;
 mod kill;
 mod load;
+mod places;
 mod power;
 mod restore;
 mod signals;

@@ -18,6 +18,7 @@ use crate::live::{
     Acknowledged, Live, Log, Mirror, Service, What, confirmation, deposit_of, now, release_of,
     release_request,
 };
+use crate::verifiers;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_is_fenced_until_its_log_is_recovered() {
@@ -306,10 +307,8 @@ async fn operations(
 async fn is_fenced(live: &Live, service: &Service, deposit: &Request) -> u64 {
     let (status, checks) = service.probe("/readyz?verbose").await;
     assert_eq!(status, 503);
-    assert!(
-        checks.contains("[-] log failed: the database ends at entry"),
-        "{checks}"
-    );
+    let end = service.ends_early().await;
+    let end = end.unwrap_or_else(|| panic!("another reason: {checks}"));
 
     let loser = live.client(&live.loser.tls, service);
     let refused = loser.send(deposit.clone()).await.unwrap_err();
@@ -318,12 +317,116 @@ async fn is_fenced(live: &Live, service: &Service, deposit: &Request) -> u64 {
     let list: Value = loser.send(list).await.unwrap().json().unwrap();
     assert_eq!(list["handovers"].as_array().map(Vec::len), Some(334));
 
-    let pinned = live.pinned(&live.loser.tls, service, "pinned");
-    let alarmed = pinned.verified_checkpoint().await.unwrap_err();
-    assert!(matches!(alarmed, ClientError::Verification(_)), "{alarmed}");
-    let auditor = live.staff("auditor", service);
+    signs_nothing(live, service).await;
+    end
+}
+
+/// Neither a checkpoint nor what rests on one; and who asks is told why.
+async fn signs_nothing(live: &Live, service: &Service) {
+    let auditor = live.issue("urn:cos-escrow:auditor:live", now());
+    let client = live.client(&auditor, service);
+    for path in [
+        "/v1/log/checkpoint",
+        "/log/checkpoint",
+        "/v1/parties/escrow/sealing-keys",
+    ] {
+        let refused = client.send(Request::get(path)).await.unwrap_err();
+        assert_eq!(refused.code(), Some("fenced"), "{path}");
+    }
+    live.write_issued("auditor", &auditor);
+    fs::write(live.path("log.vkey"), service.log_key.to_string()).unwrap();
+    let told = verifiers::auditor(live, service, &["log", "checkpoint"]).await;
+    assert_eq!(told.status.code(), Some(6), "{told:?}");
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(
+        told.contains("read-only until its log has been recovered"),
+        "{told}"
+    );
+    assert!(
+        told.contains("its operator has to recover the log"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_lost_database_and_anchor_begins_no_second_log_under_its_key() {
+    let (live, service) = Live::open().await;
+    let key = service.log_key.to_string();
+    let mut tiles = Mirror::default();
+    let auditor = live.staff("auditor", &service);
+    let log = tiles.fetch(&auditor, &service.log_key).await;
+    tiles.write(&log, &live.path("mirror"));
+    assert!(service.stop().await.success());
+
+    // The database alone.
+    delete_database(&live);
+    let service = live.start().await;
+    assert_eq!(service.ends_early().await, Some(0));
+    signs_nothing(&live, &service).await;
+    assert!(service.stop().await.success());
+
+    // The anchor as well: no start makes a promise, and nothing is adopted by mistake.
+    delete_database(&live);
+    fs::remove_file(live.path("anchor")).unwrap();
+    for _ in 0..2 {
+        let service = live.start().await;
+        let (status, checks) = service.probe("/readyz?verbose").await;
+        assert_eq!(status, 503);
+        let reason = "the anchor is gone or damaged, and the database has 0 entries";
+        assert!(checks.contains(reason), "{checks}");
+        assert_eq!(service.log_key.to_string(), key);
+        signs_nothing(&live, &service).await;
+        assert!(service.stop().await.success());
+    }
+    let refused = live.run(&["db", "anchor", "--yes"], &[]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("the log is empty"), "{said}");
+
+    // A mirror is the way out.
+    succeeds(&recover(&live, &live.path("mirror")).await);
+    let service = live.start().await;
+    let (_, checks) = service.probe("/readyz?verbose").await;
+    assert!(checks.contains("[+] log ok"), "{checks}");
+    let auditor = live.staff("auditor", &service);
+    let back = Mirror::default().fetch(&auditor, &service.log_key).await;
+    assert_eq!(back.leaves[..log.leaves.len()], log.leaves[..]);
+    assert!(service.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_begins_anew_only_for_an_operator_who_says_that_nothing_is_left() {
+    let (live, service) = Live::open().await;
+    assert!(service.stop().await.success());
+    let anew = ["db", "anchor", "--yes", "--empty"];
+    fs::rename(live.path("anchor"), live.path("hidden")).unwrap();
+    let refused = live.run(&anew, &[]).await;
+    assert_eq!(refused.status.code(), Some(1), "there are entries");
+    delete_database(&live);
+    succeeds(&live.run(&anew, &[]).await);
+    let service = live.start().await;
+    let auditor = live.staff("auditor", &service);
     let log = Mirror::default().fetch(&auditor, &service.log_key).await;
-    log.head.size
+    assert_eq!(log.head.size, 1);
+    assert!(String::from_utf8_lossy(&log.leaves[0]).contains("log.genesis"));
+    assert!(service.stop().await.success());
+
+    // The old promise is not one of the new log; and without its keys nothing is begun where something was promised.
+    fs::rename(live.path("hidden"), live.path("anchor")).unwrap();
+    delete_database(&live);
+    fs::remove_dir_all(live.path("keys")).unwrap();
+    let ended = live.spawn().listening_or_ended().await.err();
+    let (status, said) = ended.expect("there is no key");
+    assert_eq!(status.code(), Some(1), "{said:?}");
+    assert!(!live.path("keys").exists());
+}
+
+fn delete_database(live: &Live) {
+    for file in ["escrow.db", "escrow.db-wal", "escrow.db-shm"] {
+        if let Err(error) = fs::remove_file(live.path(file)) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        }
+    }
 }
 
 /// A copy of the mirror in which one byte of entry 300 is another.

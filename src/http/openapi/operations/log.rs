@@ -20,7 +20,8 @@ pub(super) fn log() -> Vec<Operation> {
             "The newest signed checkpoint",
         )
         .answers_content(200, &text(), note)
-        .with_header("cache-control", "CacheControl"),
+        .with_header("cache-control", "CacheControl")
+        .refuses(&[Code::Fenced]),
         new(
             ("get", "/v1/log/consistency"),
             "consistency",
@@ -54,7 +55,8 @@ pub(super) fn log() -> Vec<Operation> {
             "The checkpoint, as tlog-tiles has it",
         )
         .answers_content(200, &text(), note)
-        .with_header("cache-control", "CacheControl"),
+        .with_header("cache-control", "CacheControl")
+        .refuses(&[Code::Fenced]),
         new(
             ("get", "/log/tile/{*path}"),
             "tlog_tile",

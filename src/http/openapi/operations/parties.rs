@@ -114,7 +114,7 @@ pub(super) fn sealing_keys() -> Vec<Operation> {
             "The keys of a party, or of `escrow`, each with its proof",
         )
         .answers(200, "SealingKeys", "Newest first.")
-        .refuses(&[Code::NotFound]),
+        .refuses(&[Code::NotFound, Code::Fenced]),
     ]
 }
 
