@@ -57,16 +57,19 @@ CREATE TABLE registration_event (
     PRIMARY KEY (source, event_id)
 ) STRICT, WITHOUT ROWID;
 
--- What is known of the meter at a supply point, newest last. ---------------------------------------------------------
+-- What is known of the meters at a supply point, newest last. --------------------------------------------------------
 
 CREATE TABLE meter (
-    supply_point TEXT NOT NULL,
-    version      INTEGER NOT NULL,
-    recorded_at  INTEGER NOT NULL,
-    recorded_by  TEXT NOT NULL REFERENCES party (party_id),
-    body         TEXT NOT NULL,
+    supply_point   TEXT NOT NULL,
+    version        INTEGER NOT NULL,
+    recorded_at    INTEGER NOT NULL,
+    recorded_by    TEXT NOT NULL REFERENCES party (party_id),
+    effective_from TEXT NOT NULL,           -- YYYY-MM-DD
+    body           TEXT NOT NULL,
     PRIMARY KEY (supply_point, version)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX meter_in_force ON meter (supply_point, effective_from, version);
 
 -- Changes of supplier. -----------------------------------------------------------------------------------------------
 
@@ -84,8 +87,11 @@ CREATE TABLE handover (
     UNIQUE (supply_point, registration_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX handover_losing ON handover (losing_party, state, handover_id);
-CREATE INDEX handover_gaining ON handover (gaining_party, state, handover_id);
+-- Work lists, whole and of one state, in the order of their pages.
+CREATE INDEX handover_losing ON handover (losing_party, handover_id);
+CREATE INDEX handover_gaining ON handover (gaining_party, handover_id);
+CREATE INDEX handover_losing_state ON handover (losing_party, state, handover_id);
+CREATE INDEX handover_gaining_state ON handover (gaining_party, state, handover_id);
 CREATE INDEX handover_confirmed ON handover (erased_after) WHERE state = 'confirmed';
 CREATE INDEX handover_expected ON handover (effective_at) WHERE state = 'expected';
 

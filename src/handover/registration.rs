@@ -122,6 +122,8 @@ pub struct Registration {
     pub version: u32,
     /// When the event behind the status happened.
     pub status_at: Timestamp,
+    /// When the row of a full copy behind end and meter was recorded.
+    pub snapshot_at: Timestamp,
     /// The event that made this version.
     pub event_id: String,
     /// Its source.
@@ -189,12 +191,14 @@ impl Registration {
             erroneous_return: false,
             version: 0,
             status_at: Timestamp::default(),
+            snapshot_at: Timestamp::default(),
             event_id: String::new(),
             source: String::new(),
         }
     }
 
-    /// Fills gaps, and refuses contradictions.
+    /// Fills gaps, and refuses contradictions. Of end and meter the newest copy has the last word: none is its word on
+    /// the end, while a meter that it does not name is not known to it.
     fn learn(&mut self, event: &RegistrationEvent) -> Result<(), Code> {
         let (supplier, date) = match &event.change {
             Change::Pending {
@@ -215,8 +219,12 @@ impl Registration {
                 supply_end_date,
                 meter,
             } => {
-                self.supply_end_date = supply_end_date.or(self.supply_end_date);
-                if meter.is_some() {
+                let newest = event.occurred_at >= self.snapshot_at;
+                if newest {
+                    self.snapshot_at = event.occurred_at;
+                    self.supply_end_date = *supply_end_date;
+                }
+                if meter.is_some() && (newest || self.meter.is_none()) {
                     self.meter.clone_from(meter);
                 }
                 (Some(*supplier), Some(*supply_start_date))
@@ -387,6 +395,31 @@ mod tests {
             assert_eq!(known.status, Status::Secured);
             assert_eq!(known.supplier, Some("GAIN".parse().unwrap()));
             assert_eq!(known.version, 2);
+        }
+    }
+
+    #[test]
+    fn the_newest_copy_has_the_last_word_on_meter_and_end_in_either_order() {
+        let copy = |hour, meter: Option<&str>, end: Option<&str>| {
+            let change = Change::Snapshot {
+                supplier: "GAIN".parse().unwrap(),
+                supply_start_date: "2025-03-30".parse().unwrap(),
+                supply_end_date: end.map(|end| end.parse().unwrap()),
+                meter: meter.map(|meter| meter.parse().unwrap()),
+            };
+            event(&format!("copy-{hour}"), hour, change)
+        };
+        let old = copy(1, Some("OLD1"), Some("2025-06-01"));
+        let new = copy(2, Some("NEW1"), None);
+        for events in [[old.clone(), new.clone()], [new, old.clone()]] {
+            let known = after(&events);
+            assert_eq!(known.meter, Some("NEW1".parse().unwrap()));
+            assert_eq!(known.supply_end_date, None);
+        }
+        // A copy that does not know the meter does not take it away.
+        let silent = copy(2, None, None);
+        for events in [[old.clone(), silent.clone()], [silent, old]] {
+            assert_eq!(after(&events).meter, Some("OLD1".parse().unwrap()));
         }
     }
 

@@ -18,10 +18,12 @@ pub enum Kind {
     Operator,
     /// Cosigns checkpoints.
     Witness,
+    /// The service itself, in entries that nobody asked for. No certificate names it.
+    Service,
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind that a certificate may name.
     pub const ALL: [Self; 5] = [
         Self::Party,
         Self::Registrar,
@@ -38,6 +40,7 @@ impl Kind {
             Self::Auditor => "auditor",
             Self::Operator => "operator",
             Self::Witness => "witness",
+            Self::Service => "service",
         }
     }
 }

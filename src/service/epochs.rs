@@ -29,13 +29,9 @@ impl Escrow {
         let now = self.shared.clock.now();
         let custody = &self.shared.custody;
         if now.since(custody.current_epoch().created_at) >= EPOCH {
-            let epoch = custody.begin_epoch(now, &*self.shared.random)?;
-            let command = Note {
-                kind: "epoch.begun",
-                epoch: epoch.number,
-            };
-            self.submit(Caller::service(), None, command).await?;
+            custody.begin_epoch(now, &*self.shared.random)?;
         }
+        self.note_epoch().await?;
         let mut rolled = Rolled::default();
         let in_use = self.rewrap_all(&mut rolled).await?;
         metrics::gauge!("cos_escrow_damaged_keys").set(f64::from(rolled.damaged));
@@ -52,6 +48,22 @@ impl Escrow {
             }
         }
         Ok(rolled)
+    }
+
+    /// Makes the entry that the current epoch has begun. If that failed when it began, this is when it is made. The
+    /// first one begins with the log.
+    async fn note_epoch(&self) -> Result<(), Failure> {
+        let current = self.shared.custody.current_epoch().number;
+        let noted = self.shared.newest_of("epoch.begun").await?;
+        let noted = noted.and_then(|entry| entry.shown().get("epoch").and_then(Value::as_u64));
+        if u64::from(current) > noted.unwrap_or(1) {
+            let command = Note {
+                kind: "epoch.begun",
+                epoch: current,
+            };
+            self.submit(Caller::service(), None, command).await?;
+        }
+        Ok(())
     }
 
     /// Wraps everything under the current epoch. What is damaged stays as it is, for people to look at, and holds up

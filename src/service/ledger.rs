@@ -87,6 +87,7 @@ impl<'a> Ledger<'a> {
             numbered: BTreeMap::new(),
             grants: Vec::new(),
             meter: None,
+            meter_versions: 0,
         };
         self.facts
             .supply_points

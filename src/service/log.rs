@@ -159,7 +159,7 @@ impl Escrow {
         let genesis = Genesis {
             origin: self.log_key().name().to_string(),
             log_key: self.log_key().to_string(),
-            policy: self.policy_digest(),
+            rules: self.shared.rules.load().in_force(),
             sealing_keys: sealing_keys
                 .iter()
                 .map(|pair| json!({ "kem": pair.public().kem().id(), "key_id": pair.id() }))
@@ -176,7 +176,7 @@ impl Caller {
     pub fn service() -> Self {
         Self {
             identity: Identity {
-                kind: Kind::Operator,
+                kind: Kind::Service,
                 id: "cos-escrow".parse().expect("a valid id"),
             },
             certificate: Digest([0; 32]),
@@ -193,8 +193,7 @@ impl Shared {
         let Some(first) = first.first() else {
             return Ok(());
         };
-        let first = OpenEntry::read(&first.leaf)
-            .map_err(|error| Failure::Broken(format!("entry 0 does not read: {error}")))?;
+        let first = opened(first)?;
         let began_with = first.shown().get("log_key").and_then(Value::as_str);
         let ours = self.log_key.verifier().to_string();
         match began_with {
@@ -203,6 +202,24 @@ impl Shared {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// The newest entry of a kind.
+    pub(super) async fn newest_of(&self, kind: &str) -> Result<Option<OpenEntry>, Failure> {
+        let filter = EntryFilter {
+            party: None,
+            subject: None,
+            kind: Some(kind.to_owned()),
+            code: None,
+            from_at: None,
+            until_at: None,
+            page: Page {
+                after: None,
+                limit: 1,
+            },
+        };
+        let newest = self.store.search(&filter).await?.pop();
+        newest.map(|entry| opened(&entry)).transpose()
     }
 
     /// What an entry hides, unless it was erased.
@@ -250,11 +267,16 @@ impl Shared {
     }
 }
 
+fn opened(entry: &LogEntry) -> Result<OpenEntry, Failure> {
+    OpenEntry::read(&entry.leaf)
+        .map_err(|error| Failure::Broken(format!("entry {} does not read: {error}", entry.index)))
+}
+
 fn view(entry: &LogEntry, disclosures: Option<Vec<String>>) -> Result<EntryView, Failure> {
     let broken = |reason: &dyn std::fmt::Display| {
         Failure::Broken(format!("entry {} does not read: {reason}", entry.index))
     };
-    let open = OpenEntry::read(&entry.leaf).map_err(|error| broken(&error))?;
+    let open = opened(entry)?;
     let disclosed = match disclosures {
         Some(disclosures) => {
             let fields = open.open(&disclosures).map_err(|error| broken(&error))?;
@@ -275,7 +297,7 @@ fn view(entry: &LogEntry, disclosures: Option<Vec<String>>) -> Result<EntryView,
 struct Genesis {
     origin: String,
     log_key: String,
-    policy: Digest,
+    rules: Value,
     sealing_keys: Vec<Value>,
 }
 
@@ -294,30 +316,8 @@ impl Command for Genesis {
                 Act::of("log.genesis", caller)
                     .shows("origin", self.origin.as_str())
                     .shows("log_key", self.log_key.as_str())
-                    .shows("policy", self.policy.to_string())
+                    .shows("rules", self.rules.clone())
                     .shows("sealing_keys", self.sealing_keys.clone()),
-            ),
-        )
-    }
-}
-
-/// The rules were replaced.
-pub(super) struct RulesChanged {
-    pub(super) before: Digest,
-    pub(super) after: Digest,
-    pub(super) terms: crate::handover::Terms,
-}
-
-impl Command for RulesChanged {
-    fn needs(&self, _: &mut Needs) {}
-
-    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
-        done(
-            ledger.append(
-                Act::of("policy.changed", caller)
-                    .shows("before", self.before.to_string())
-                    .shows("after", self.after.to_string())
-                    .shows("terms", json!(self.terms)),
             ),
         )
     }

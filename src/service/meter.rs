@@ -26,7 +26,7 @@ pub struct MeterStatement {
     /// The date it was installed.
     #[schema(value_type = Option<String>, example = "2019-11-28")]
     pub installed: Option<SupplyStartDate>,
-    /// From when this holds; from now if not given.
+    /// From when this holds, today at the latest; from today if not given.
     #[schema(value_type = Option<String>)]
     pub effective_from: Option<SupplyStartDate>,
 }
@@ -79,11 +79,18 @@ impl Command for PutMeter {
         let Ok(today) = SupplyStartDate::containing(ledger.now) else {
             return Verdict::Refused(Failure::refused(Code::ClockBack));
         };
-        let known = ledger.point(&self.supply_point).meter.clone();
         let said = self.statement.clone();
+        let effective_from = said.effective_from.unwrap_or(today);
+        if effective_from > today {
+            return Verdict::Refused(Failure::because(
+                Code::MalformedRequest,
+                "`effective_from` lies in the future: state a meter when it is there",
+            ));
+        }
+        let point = ledger.point(&self.supply_point);
         let meter = Meter {
             supply_point: self.supply_point.clone(),
-            version: known.as_ref().map_or(1, |known| known.version + 1),
+            version: point.meter_versions + 1,
             recorded_at: ledger.now,
             recorded_by: party.clone(),
             smart: said.smart,
@@ -91,8 +98,11 @@ impl Command for PutMeter {
             serial: said.serial,
             head_end_manager: said.head_end_manager,
             installed: said.installed,
-            effective_from: said.effective_from.unwrap_or(today),
+            effective_from,
         };
+        // What held before the meter of today is history.
+        let known = point.meter.as_ref();
+        let in_force = known.is_none_or(|known| known.effective_from <= effective_from);
         let entry = ledger.append(
             Act::of("meter.stated", caller)
                 .about(&self.supply_point)
@@ -102,8 +112,14 @@ impl Command for PutMeter {
                 .hides("serial", meter.serial.normalised())
                 .hides("head_end_manager", json!(meter.head_end_manager)),
         );
-        let answer = json!({ "supply_point": meter.supply_point, "version": meter.version });
-        ledger.point_mut(&self.supply_point).meter = Some(meter.clone());
+        let answer = json!({
+            "supply_point": meter.supply_point, "version": meter.version, "in_force": in_force,
+        });
+        let point = ledger.point_mut(&self.supply_point);
+        point.meter_versions = meter.version;
+        if in_force {
+            point.meter = Some(meter.clone());
+        }
         ledger.changes.meters.push(meter);
         Verdict::Done {
             answer,

@@ -25,6 +25,7 @@ mod registration;
 mod release;
 mod release_facts;
 mod retire;
+mod rules;
 mod sealing_key;
 mod sequencer;
 mod signature;
@@ -50,14 +51,12 @@ pub use receipt::Receipt;
 pub use recover::{Adopt, RecoverError, RecoveredEntry, Recovery, adopt, recover};
 pub use registration::RecordResult;
 pub use release::{ReleaseRequest, Released};
+pub use rules::{Rules, SealServer};
 pub use sealing_key::{KeyOffer, KeyView, Offered};
 pub use sequencer::{Answer, Idempotency, Repeat};
 pub use witnesses::{WitnessMode, Witnessing};
 
 use crate::custody::Custody;
-use crate::handover::Terms;
-use crate::identity::Anchors;
-use crate::policy::Engine;
 use crate::store::{Needs, Store};
 use crate::tlog::{Checkpoint, Frontier, Hash, KeyName, LogKey, Note, TreeHead, VerifierKey};
 use crate::types::{Clock, Random};
@@ -65,28 +64,6 @@ use anchor::{Anchor, Fence};
 use quota::Quota;
 use sequencer::{Command, Sequencer, Settled, Submission};
 use witnesses::{Cosigned, Rounds};
-
-/// What the service decides by; replaced whole when configuration is read again.
-pub struct Rules {
-    /// The policies in force.
-    pub policy: Engine,
-    /// Windows, delays and limits.
-    pub terms: Terms,
-    /// What signatures of parties are verified against.
-    pub anchors: Arc<Anchors>,
-    /// Whether packages may come in clear over mutual TLS, to be sealed here.
-    pub seal_server: SealServer,
-}
-
-/// Whether the service seals packages itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SealServer {
-    /// It does, for clients that cannot.
-    Allowed,
-    /// Depositors must seal themselves.
-    Forbidden,
-}
 
 /// What the use cases stand on.
 pub struct Foundation {
@@ -169,32 +146,8 @@ impl Escrow {
         let sequencer = Sequencer::start(Arc::clone(&shared), anchor, heads);
         let escrow = Self { shared, sequencer };
         escrow.begin_log().await?;
+        escrow.announce_rules().await?;
         Ok(escrow)
-    }
-
-    /// Replaces policy and terms; the change is an entry before anything is decided by it.
-    pub async fn replace_rules(&self, caller: Caller, rules: Rules) -> Result<(), Failure> {
-        let before = self.shared.rules.load_full();
-        let command = log::RulesChanged {
-            before: before.policy.digest(),
-            after: rules.policy.digest(),
-            terms: rules.terms.clone(),
-        };
-        if command.before != command.after || before.terms != rules.terms {
-            self.submit(caller, None, command).await?;
-        }
-        self.shared.rules.store(Arc::new(rules));
-        Ok(())
-    }
-
-    /// The policies in force.
-    pub fn policy_digest(&self) -> crate::types::Digest {
-        self.shared.rules.load().policy.digest()
-    }
-
-    /// Windows, delays and limits in force.
-    pub fn terms(&self) -> Terms {
-        self.shared.rules.load().terms.clone()
     }
 
     /// The log's key, as auditors and clients are given it.

@@ -203,29 +203,38 @@ impl Command for AddMpid {
         if directory.party(&self.party).is_none() {
             return Verdict::Refused(Failure::refused(Code::PartyUnknown));
         }
-        if directory.holder(mpid, role, at) == Some(&self.party) {
-            return Verdict::Done {
-                answer: json!({ "party": self.party, "mpid": mpid, "role": role }),
-                entry: None,
-            };
-        }
         // INVARIANT: at no instant does an MPID belong to two parties, or it would be chance who gets packages.
-        let taken = directory.mpids.iter().any(|held| {
+        let mut live = directory.mpids.iter().filter(|held| {
             let ended = held.until_at.is_some_and(|until| until <= at);
             held.mpid == mpid && held.role == role && !ended
         });
-        if taken {
-            return Verdict::Refused(Failure::because(
-                Code::WrongState,
-                "the MPID is held at that time or later",
-            ));
-        }
-        let held = PartyMpid {
-            mpid,
-            role,
-            party: self.party.clone(),
-            from_at: at,
-            until_at: None,
+        let held = match (live.next(), live.next()) {
+            (None, _) => PartyMpid {
+                mpid,
+                role,
+                party: self.party.clone(),
+                from_at: at,
+                until_at: None,
+            },
+            (Some(held), None) if held.party == self.party && held.from_at <= at => {
+                if held.until_at.is_none() {
+                    return Verdict::Done {
+                        answer: json!({ "party": self.party, "mpid": mpid, "role": role }),
+                        entry: None,
+                    };
+                }
+                // Its end is taken back.
+                PartyMpid {
+                    until_at: None,
+                    ..held.clone()
+                }
+            }
+            _ => {
+                return Verdict::Refused(Failure::because(
+                    Code::WrongState,
+                    "the MPID is held at that time or later",
+                ));
+            }
         };
         let act = Act::of("party.mpid_added", caller);
         put_mpid(ledger, held, act)

@@ -139,6 +139,10 @@ fn record(
         .registrations
         .iter()
         .find(|r| r.registration_id == event.registration_id);
+    if known.is_none() && ledger.point(&event.supply_point).registrations.len() >= MAX_AT_A_POINT {
+        tracing::warn!(source = %event.source, "a supply point has too many registrations");
+        return Err(Code::RegistrationInvalid);
+    }
     let Some(registration) = Registration::apply(known, event)? else {
         return Ok(None);
     };
@@ -258,11 +262,11 @@ fn opened(id: HandoverId, registration: &Registration, ledger: &Ledger<'_>) -> O
 
 /// The registration before may come in later than the one after it.
 fn learn_losers(supply_point: &SupplyPoint, ledger: &mut Ledger<'_>) {
-    for mut handover in ledger.point(supply_point).handovers.clone() {
-        let before = (handover.losing_party.clone(), handover.state);
+    for before in ledger.point(supply_point).handovers.clone() {
+        let mut handover = before.clone();
         learn_loser(&mut handover, ledger);
         deposited_before(&mut handover, ledger);
-        if (&handover.losing_party, handover.state) != (&before.0, before.1) {
+        if handover != before {
             ledger.put_handover(handover);
         }
     }
@@ -273,10 +277,17 @@ fn learn_loser(handover: &mut Handover, ledger: &Ledger<'_>) {
     let Some(registration) = registration_of(point, handover) else {
         return;
     };
-    let Some(losing) = previous_supplier(&point.registrations, registration) else {
-        return;
-    };
-    let Some(mpid) = losing.supplier else {
+    let losing = previous_supplier(&point.registrations, registration);
+    let Some((losing, mpid)) = losing.and_then(|losing| Some((losing, losing.supplier?))) else {
+        // Who was thought to be the loser was not; once something was released, it is part of what happened.
+        if matches!(
+            handover.state,
+            State::Expected | State::Overdue | State::Deposited
+        ) {
+            handover.losing_party = None;
+            handover.losing_mpid = None;
+            handover.losing_registration = None;
+        }
         return;
     };
     // The version that first said so: a later one that still does is not worth a new version of the handover.
@@ -324,5 +335,7 @@ impl Ledger<'_> {
     }
 }
 
+/// Registrations of one supply point: a feed that has lost its way must not keep the one writer busy for all others.
+const MAX_AT_A_POINT: usize = 200;
 /// How far the source's clock may be ahead of ours.
 const MAX_AHEAD: Duration = Duration::from_mins(5);

@@ -40,7 +40,7 @@ impl Escrow {
                 });
             for (handover, result) in join_all(closing).await {
                 match result {
-                    Ok(_) => closed += 1,
+                    Ok(answer) => closed += usize::from(answer.receipt.is_some()),
                     Err(error) => tracing::error!(%handover, %error, "a handover was not closed"),
                 }
             }

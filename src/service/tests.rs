@@ -1,6 +1,8 @@
 //! One request of a batch does what cannot be stored, or panics; one handover cannot be closed; the anchor fails: the
 //! others are committed all the same, and nothing twice.
 
+mod facts;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -9,9 +11,9 @@ use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Settled, Submission, Verdict, Worker};
 use super::*;
 use crate::envelope::Dek;
-use crate::handover::{GenerationStatus, State};
-use crate::identity::Identity;
-use crate::identity::{Anchors, Authority};
+use crate::handover::{GenerationStatus, State, Terms};
+use crate::identity::{Anchors, Authority, Identity};
+use crate::policy::Engine;
 use crate::store::{
     Attribution, Ground, Handover, Held, Origin, PartyMpid, ReadState, StoreOptions, StoredEnvelope,
 };

@@ -49,6 +49,52 @@ pub struct Changes {
     pub head: Head,
 }
 
+impl Changes {
+    /// Whether there is nothing to write, the head having been `before`.
+    pub fn is_empty(&self, before: &Head) -> bool {
+        let Self {
+            parties,
+            mpids,
+            sealing_keys,
+            registrations,
+            registration_events,
+            meters,
+            handovers,
+            envelopes,
+            statuses,
+            rewrapped,
+            erased,
+            stanzas,
+            grants,
+            idempotency,
+            entries,
+            nodes,
+            disclosure_keys,
+            actors,
+            head,
+        } = self;
+        head == before
+            && parties.is_empty()
+            && mpids.is_empty()
+            && sealing_keys.is_empty()
+            && registrations.is_empty()
+            && registration_events.is_empty()
+            && meters.is_empty()
+            && handovers.is_empty()
+            && envelopes.is_empty()
+            && statuses.is_empty()
+            && rewrapped.is_empty()
+            && erased.is_empty()
+            && stanzas.is_empty()
+            && grants.is_empty()
+            && idempotency.is_empty()
+            && entries.is_empty()
+            && nodes.is_empty()
+            && disclosure_keys.is_empty()
+            && actors.is_empty()
+    }
+}
+
 /// One entry of the log with what is searched by.
 #[derive(Debug)]
 pub struct EntryRow {

@@ -78,8 +78,10 @@ pub struct SupplyPointFacts {
     pub numbered: BTreeMap<Component, u32>,
     /// Every grant.
     pub grants: Vec<Grant>,
-    /// The newest statement about the meter.
+    /// What is stated of the meter that is there now.
     pub meter: Option<Meter>,
+    /// How many statements about its meters there have been.
+    pub meter_versions: u64,
 }
 
 impl SupplyPointFacts {
@@ -91,7 +93,7 @@ impl SupplyPointFacts {
 }
 
 /// One change of supplier at one supply point.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Handover {
     /// Its id, a function of supply point and registration.
     pub id: HandoverId,
@@ -334,7 +336,7 @@ pub struct Meter {
     pub head_end_manager: Option<String>,
     /// The date it was installed.
     pub installed: Option<SupplyStartDate>,
-    /// From when this holds.
+    /// From when this holds. Of all statements the one that holds from the latest date is in force.
     pub effective_from: SupplyStartDate,
 }
 

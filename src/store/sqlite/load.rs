@@ -97,9 +97,11 @@ async fn supply_points(
     for grant in bodies::<super::super::Grant>(connection, GRANTS, &asked).await? {
         point(&mut points, &grant.supply_point).grants.push(grant);
     }
-    for meter in bodies::<super::super::Meter>(connection, METERS, &asked).await? {
+    for row in rows(connection, METERS, &asked).await? {
+        let meter: super::super::Meter = body("meter", &row)?;
         let known = point(&mut points, &meter.supply_point);
         known.meter = Some(meter);
+        known.meter_versions = unsigned("meter", &row, 1)?;
     }
     earlier(connection, &mut points).await?;
     points.retain(|point, _| needs.supply_points.contains(point) || needs.guarded.contains(point));
@@ -391,11 +393,11 @@ const GRANTS: (&str, &str) = (
     "release_grant",
     "SELECT body FROM release_grant WHERE supply_point IN (SELECT value FROM json_each($1))",
 );
-const METERS: (&str, &str) = (
-    "meter",
-    "SELECT (SELECT body FROM meter WHERE supply_point = asked.value ORDER BY version DESC LIMIT 1) \
-     AS body FROM json_each($1) AS asked WHERE body IS NOT NULL",
-);
+const METERS: &str = "SELECT \
+     (SELECT body FROM meter WHERE supply_point = asked.value \
+      ORDER BY effective_from DESC, version DESC LIMIT 1) AS body, \
+     (SELECT max(version) FROM meter WHERE supply_point = asked.value) \
+     FROM json_each($1) AS asked WHERE body IS NOT NULL";
 const ANSWERS: &str = "SELECT i.identity, i.key, i.request_digest, i.created_at, i.entry, i.answer \
      FROM json_each($1) AS asked JOIN idempotency AS i \
      ON i.identity = asked.value ->> 0 AND i.key = asked.value ->> 1";

@@ -46,7 +46,8 @@ impl Store {
     /// Opens the database, bringing its schema up to date.
     pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let connect = connect_options(&options.path);
-        let mut connection = connect.clone().create_if_missing(true).connect().await?;
+        private_file(&options.path)?;
+        let mut connection = connect.clone().connect().await?;
         MIGRATIONS.run(&mut connection).await?;
         log::ensure_head(&mut connection).await?;
         let directory = Arc::new(load::directory(&mut connection).await?);
@@ -84,7 +85,7 @@ impl Store {
         self.directory.store(Arc::clone(&facts.directory));
         let before = facts.head.clone();
         let (changes, kept) = decide(facts);
-        if changes.head == before {
+        if changes.is_empty(&before) {
             transaction.rollback().await?;
             return Ok(kept);
         }
@@ -148,6 +149,7 @@ impl Store {
         let target = target
             .to_str()
             .ok_or_else(|| std::io::Error::other("the path of a backup must be UTF-8"))?;
+        private_file(Path::new(target))?;
         let mut connection = connect_options(&self.path).connect().await?;
         sqlx::query("VACUUM INTO $1")
             .bind(target.to_owned())
@@ -179,6 +181,15 @@ impl Store {
         self.writer.into_inner().close().await?;
         Ok(())
     }
+}
+
+/// Makes an empty file that only its owner may read, if there is none: SQLite takes it for an empty database, and makes
+/// the files beside it with the same mode. Who supplies which point is nobody else's business.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map(drop)
 }
 
 fn connect_options(path: &Path) -> SqliteConnectOptions {

@@ -121,13 +121,15 @@ async fn registrations(
     .run(connection)
     .await?;
     insert(
-        "INSERT INTO meter (supply_point, version, recorded_at, recorded_by, body) ",
+        "INSERT INTO meter \
+         (supply_point, version, recorded_at, recorded_by, effective_from, body) ",
         &changes.meters,
         |mut row, meter| {
             row.push_bind(meter.supply_point.to_string())
                 .push_bind(signed(meter.version))
                 .push_bind(millis(meter.recorded_at))
                 .push_bind(meter.recorded_by.to_string())
+                .push_bind(meter.effective_from.to_string())
                 .push_bind(json(meter));
         },
         "",

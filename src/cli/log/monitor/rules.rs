@@ -1,6 +1,6 @@
 //! What a monitor looks for in entries. Pure: entries go in, alarms come out, and what was understood is kept as data.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -113,7 +113,8 @@ impl Watch {
                 self.refused(index, at, count.unwrap_or(1), burst)
             }
             "policy.changed" => {
-                let detail = format!("policies from {} to {}", shown("before"), shown("after"));
+                let of_rules = |name: &str| entry.shown().get(name).cloned().unwrap_or_default();
+                let detail = differences(&of_rules("before"), &of_rules("after"));
                 vec![of(Rule::Policy, Severity::Notice, detail)]
             }
             kind @ ("sealing_key.published" | "sealing_key.retired") => {
@@ -121,8 +122,12 @@ impl Watch {
                 vec![of(Rule::Key, Severity::Notice, detail)]
             }
             kind @ ("party.mpid_added" | "party.mpid_ended") => {
-                // A meter operator's MPID gives nobody a release.
+                let mut severity = Severity::Notice;
+                // A meter operator's MPID gives nobody a release; a supplier's gives its new holder all that is there.
                 if shown("role") != "M" {
+                    if self.is_others(&shown("mpid"), &shown("party")) {
+                        severity = Severity::Warning;
+                    }
                     self.held(
                         &shown("mpid"),
                         shown("party"),
@@ -131,13 +136,19 @@ impl Watch {
                     );
                 }
                 let detail = format!("{kind}: {} by {}", shown("mpid"), shown("party"));
-                vec![of(Rule::Key, Severity::Notice, detail)]
+                vec![of(Rule::Key, severity, detail)]
             }
             kind @ ("log.recovered" | "anchor.adopted") => {
                 vec![of(Rule::Restored, Severity::Critical, kind.to_owned())]
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Whether somebody else holds or held the MPID.
+    fn is_others(&self, mpid: &str, party: &str) -> bool {
+        let mut holdings = self.holders.get(mpid).into_iter().flatten();
+        holdings.any(|held| held.party != party)
     }
 
     fn held(&mut self, mpid: &str, party: String, from: String, until: String) {
@@ -216,6 +227,38 @@ fn alarm(at: Timestamp, rule: Rule, severity: Severity, entry: u64, detail: Stri
         severity,
         entry: Some(entry),
         detail,
+    }
+}
+
+/// What is other in `after` than in `before`, by the path of each value.
+fn differences(before: &Value, after: &Value) -> String {
+    let (mut was, mut is) = (BTreeMap::new(), BTreeMap::new());
+    leaves("", before, &mut was);
+    leaves("", after, &mut is);
+    let paths: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let none = "nothing".to_owned();
+    let changed = paths
+        .into_iter()
+        .filter(|path| was.get(*path) != is.get(*path));
+    let told = changed.map(|path| {
+        let of = |side: &BTreeMap<String, String>| side.get(path).unwrap_or(&none).clone();
+        format!("{path} from {} to {}", of(&was), of(&is))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn leaves(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let dot = if path.is_empty() { "" } else { "." };
+                leaves(&format!("{path}{dot}{name}"), value, found);
+            }
+        }
+        Value::Null => {}
+        leaf => {
+            found.insert(path.to_owned(), text(Some(leaf)));
+        }
     }
 }
 
@@ -357,6 +400,34 @@ mod tests {
         }
         let unknown = watch.see(3, b"{}", None, BURST);
         assert_eq!(unknown[0].rule, Rule::Unknown);
+    }
+
+    #[test]
+    fn a_change_of_rules_says_which() {
+        let mut watch = Watch::default();
+        let before = json!({ "policy": "p1", "terms": { "grace_hours": 72, "window": 60 } });
+        let after = json!({ "policy": "p1", "terms": { "grace_hours": 48, "window": 60 } });
+        let draft = Draft::new("policy.changed", at(0)).show("before", before);
+        let told = watch.see(0, &leaf(draft.show("after", after)), None, BURST);
+        assert_eq!(told[0].detail, "terms.grace_hours from 72 to 48");
+    }
+
+    #[test]
+    fn an_mpid_that_changes_hands_is_more_than_a_notice() {
+        let mut watch = Watch::default();
+        let added = |party: &str| {
+            Draft::new("party.mpid_added", at(0))
+                .show("party", party)
+                .show("mpid", "ZHTL")
+                .show("role", "X")
+                .show("from", at(0).to_string())
+        };
+        for (party, severity) in [("south", Severity::Notice), ("west", Severity::Warning)] {
+            assert_eq!(
+                seen(&mut watch, added(party), None),
+                [(Rule::Key, severity)]
+            );
+        }
     }
 
     #[test]
