@@ -298,12 +298,8 @@ async fn list(
     caller: Authenticated,
     Asked(query): Asked<HandoverQuery>,
 ) -> Result<Json<Value>, Refusal> {
-    let page = doors
-        .escrow
-        .handovers(&caller.0, &query)
-        .await
-        .map_err(|failure| caller.refuse(failure))?;
-    Ok(Json(json!(page)))
+    let page = caller.does(|caller| async move { doors.escrow.handovers(&caller, &query).await });
+    page.await.map(|page| Json(json!(page)))
 }
 
 async fn show(
@@ -311,11 +307,11 @@ async fn show(
     caller: Authenticated,
     Named(id): Named,
 ) -> Result<Response, Refusal> {
-    let done = async {
+    let view = caller.does(|caller| async move {
         let handover = parse_id(&id)?;
-        doors.escrow.handover(&caller.0, handover).await
-    };
-    let view = done.await.map_err(|failure| caller.refuse(failure))?;
+        doors.escrow.handover(&caller, handover).await
+    });
+    let view = view.await?;
     let etag = HeaderValue::from_str(&format!("\"{}\"", view.version))
         .expect("a number in quotes is a header value");
     let mut response = Json(view).into_response();

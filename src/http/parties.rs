@@ -45,21 +45,16 @@ async fn list(
     caller: Authenticated,
     Asked(page): Asked<PartyPage>,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let page = caller.does(|caller| async move {
         let after: Option<PartyId> = page.after.as_deref().map(parse_id).transpose()?;
         let limit = page.limit.unwrap_or(100).clamp(1, 1_000);
-        let parties = doors
-            .escrow
-            .parties(&caller.0, after.as_ref(), limit)
-            .await?;
+        let parties = doors.escrow.parties(&caller, after.as_ref(), limit).await?;
         let next = (parties.len() == limit)
             .then(|| parties.last().map(|party| party["id"].clone()))
             .flatten();
         Ok(json!({ "parties": parties, "next": next }))
-    };
-    done.await
-        .map(Json)
-        .map_err(|failure: Failure| caller.refuse(failure))
+    });
+    page.await.map(Json)
 }
 
 async fn add(
@@ -148,25 +143,22 @@ async fn offer_key(
     caller: Authenticated,
     Document(body): Document,
 ) -> Result<Response, Refusal> {
-    let done = async {
+    let offered = caller.does(|caller| async move {
         let body: KeyOfferBody = parse(&body)?;
         let offer = KeyOffer {
             statement: document(&body.statement)?,
             token: body.token,
             possession: body.possession,
         };
-        Ok(
-            match doors.escrow.offer_key(caller.0.clone(), offer).await? {
-                Offered::Challenged { challenge, token } => (
-                    StatusCode::ACCEPTED,
-                    Json(json!({ "challenge": challenge, "token": token })),
-                )
-                    .into_response(),
-                Offered::Published(answer) => answered(answer).into_response(),
-            },
-        )
-    };
-    done.await.map_err(|failure| caller.refuse(failure))
+        doors.escrow.offer_key(caller, offer).await
+    });
+    Ok(match offered.await? {
+        Offered::Challenged { challenge, token } => {
+            let challenge = Json(json!({ "challenge": challenge, "token": token }));
+            (StatusCode::ACCEPTED, challenge).into_response()
+        }
+        Offered::Published(answer) => answered(answer).into_response(),
+    })
 }
 
 async fn retire_key(
@@ -191,10 +183,6 @@ async fn sealing_keys(
     caller: Authenticated,
     Named(id): Named,
 ) -> Result<Json<Value>, Refusal> {
-    let keys = doors
-        .escrow
-        .sealing_keys(&id)
-        .await
-        .map_err(|failure| caller.refuse(failure))?;
-    Ok(Json(json!({ "keys": keys })))
+    let keys = caller.does(|_| async move { doors.escrow.sealing_keys(&id).await });
+    keys.await.map(|keys| Json(json!({ "keys": keys })))
 }

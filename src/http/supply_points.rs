@@ -41,16 +41,14 @@ async fn look_up(
     Named(mpxn): Named,
     Asked(asked): Asked<Purpose>,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let looked_up = caller.does(|caller| async move {
         let request = LookupRequest {
             supply_point: parse_supply_point(&mpxn)?,
             purpose: asked.purpose,
         };
-        doors.escrow.look_up(caller.0.clone(), request).await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+        doors.escrow.look_up(caller, request).await
+    });
+    looked_up.await.map(answered)
 }
 
 /// A question as a line has it: its supply point may have a wrong digit.
@@ -87,17 +85,15 @@ async fn put_meter(
     Named(mpxn): Named,
     Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let stated = caller.does(|caller| async move {
         let supply_point = parse_supply_point(&mpxn)?;
         let statement: MeterStatement = parse(&body)?;
         doors
             .escrow
-            .put_meter(caller.0.clone(), supply_point, statement)
+            .put_meter(caller, supply_point, statement)
             .await
-    };
-    done.await
-        .map(answered)
-        .map_err(|failure| caller.refuse(failure))
+    });
+    stated.await.map(answered)
 }
 
 /// A meter statement with the supply point that it is about.
@@ -137,21 +133,15 @@ async fn recover(
     headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Json<Value>, Refusal> {
-    let done = async {
+    let handed_out = caller.does(|caller| async move {
         let supply_point = parse_supply_point(&mpxn)?;
-        let key = required_idempotency(
-            &headers,
-            "recover",
-            &[mpxn.as_bytes(), &body],
-            Repeat::Decide,
-        )?;
+        let content: [&[u8]; 2] = [mpxn.as_bytes(), &body];
+        let key = required_idempotency(&headers, "recover", &content, Repeat::Decide)?;
         let request: ReleaseRequest = parse(&body)?;
         doors
             .escrow
-            .recover(caller.0.clone(), key, supply_point, request)
+            .recover(caller, key, supply_point, request)
             .await
-    };
-    done.await
-        .map(released)
-        .map_err(|failure| caller.refuse(failure))
+    });
+    handed_out.await.map(released)
 }
