@@ -132,9 +132,7 @@ impl From<crate::store::StoreError> for Failure {
             // It would fail the same way again.
             error if error.is_of_one_request() => Self::Broken(error.to_string()),
             StoreError::Corrupt { .. } | StoreError::Schema(_) => Self::Broken(error.to_string()),
-            StoreError::Database(_) | StoreError::HeadMoved | StoreError::File(_) => {
-                Self::Unavailable(error.to_string())
-            }
+            StoreError::Database(_) | StoreError::File(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

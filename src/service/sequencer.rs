@@ -14,7 +14,7 @@ use super::ledger::{Growth, Ledger};
 use super::receipt::Receipt;
 use super::{Caller, Escrow, Failure, Shared};
 use crate::identity::{Identity, Kind};
-use crate::store::{Changes, Head, IdempotentAnswer, Needs, StoreError};
+use crate::store::{Changes, Head, IdempotentAnswer, Needs};
 use crate::tlog::{self, Note, ProofPlan, TreeHead};
 use crate::types::{Code, Digest};
 
@@ -326,11 +326,6 @@ impl Worker {
             Ok(None) => Err(Unsettled::ByOne(Failure::Broken(
                 "deciding panicked".to_owned(),
             ))),
-            Err(StoreError::HeadMoved) => {
-                let reason = "another process writes this database";
-                self.shared.fence.raise(reason);
-                Err(Unsettled::ByAll(Failure::refused(Code::Fenced)))
-            }
             Err(error) if error.is_of_one_request() => Err(Unsettled::ByOne(error.into())),
             Err(error) => Err(Unsettled::ByAll(error.into())),
         }

@@ -39,9 +39,6 @@ pub enum StoreError {
     /// The schema is newer than this program.
     #[error("schema: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
-    /// Another writer moved the head between reading and committing.
-    #[error("the head of the log moved while a batch was being committed")]
-    HeadMoved,
     /// A file operation failed.
     #[error("file: {0}")]
     File(#[from] std::io::Error),
@@ -56,7 +53,7 @@ impl StoreError {
                 .code()
                 .and_then(|code| code.parse::<u32>().ok())
                 .is_some_and(|code| code & 0xff == SQLITE_CONSTRAINT),
-            Self::Database(_) | Self::Schema(_) | Self::HeadMoved | Self::File(_) => false,
+            Self::Database(_) | Self::Schema(_) | Self::File(_) => false,
         }
     }
 

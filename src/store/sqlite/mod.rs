@@ -90,7 +90,7 @@ impl Store {
             return Ok(kept);
         }
         let erases = !changes.erased.is_empty();
-        save::changes(&mut transaction, &before, changes).await?;
+        save::changes(&mut transaction, changes).await?;
         transaction.commit().await?;
         self.erased.fetch_or(erases, Ordering::Relaxed);
         Ok(kept)

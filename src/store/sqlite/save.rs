@@ -5,22 +5,21 @@ use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::super::{Changes, Head, StoreError};
+use super::super::{Changes, StoreError};
 use super::log::{millis, signed};
 
-/// Writes everything and moves the head from `before`; fails if the head is no longer there.
+/// Writes everything and moves the head, in the transaction that has read it: nobody else can have moved it since.
 pub(super) async fn changes(
     connection: &mut SqliteConnection,
-    before: &Head,
     changes: Changes,
 ) -> Result<(), StoreError> {
     directory(connection, &changes).await?;
     registrations(connection, &changes).await?;
     packages(connection, &changes).await?;
     log(connection, &changes).await?;
-    let moved = sqlx::query(
+    sqlx::query(
         "UPDATE log_head SET size = $1, root = $2, frontier = $3, last_at = $4, \
-         directory_epoch = $5, feed_at = $6, numbered_above = $7 WHERE id = 1 AND size = $8",
+         directory_epoch = $5, feed_at = $6, numbered_above = $7 WHERE id = 1",
     )
     .bind(signed(changes.head.size))
     .bind(changes.head.root.to_vec())
@@ -29,14 +28,9 @@ pub(super) async fn changes(
     .bind(signed(changes.head.directory_epoch))
     .bind(millis(changes.head.feed_at))
     .bind(signed(changes.head.numbered_above))
-    .bind(signed(before.size))
     .execute(connection)
     .await?;
-    if moved.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::HeadMoved)
-    }
+    Ok(())
 }
 
 async fn directory(connection: &mut SqliteConnection, changes: &Changes) -> Result<(), StoreError> {
