@@ -388,7 +388,7 @@ const GENERATIONS: &str = "SELECT asked.value, \
       WHERE supply_point = asked.value AND component = 'credentials') AS credentials, \
      (SELECT max(generation) FROM envelope \
       WHERE supply_point = asked.value AND component = 'read') AS read \
-     FROM json_each($1) AS asked WHERE credentials IS NOT NULL OR read IS NOT NULL";
+     FROM json_each($1) AS asked";
 const GRANTS: (&str, &str) = (
     "release_grant",
     "SELECT body FROM release_grant WHERE supply_point IN (SELECT value FROM json_each($1))",
