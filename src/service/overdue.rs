@@ -2,38 +2,52 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure};
 use crate::handover::Event;
-use crate::store::{Handover, Needs};
+use crate::store::{Handover, Needs, Page};
 use crate::types::{HandoverId, SupplyPoint};
 
 impl Escrow {
-    /// Marks handovers whose package should have come by now. Returns how many.
+    /// Marks all handovers whose package should have come by now. Returns how many; one that cannot be marked is logged
+    /// and tried again in the next round.
     pub async fn mark_overdue(&self) -> Result<usize, Failure> {
         let now = self.shared.clock.now();
-        let store = &self.shared.store;
-        let due = store
-            .expected_handovers(now.after(DAY), MARKED_AT_ONCE)
-            .await?;
+        let mut page = Page {
+            after: None,
+            limit: MARKED_AT_ONCE,
+        };
         let mut marked = 0;
-        for handover in due {
-            if handover.supply_start_date.gate_closure_at() <= now {
+        loop {
+            let due = self.shared.store.expected_handovers(now.after(DAY), &page);
+            let due = due.await?;
+            let Some(last) = due.last() else {
+                return Ok(marked);
+            };
+            page.after = Some((last.effective_at, last.id));
+            // Together, so that they share commits, and few enough that nobody waits long behind them.
+            let late = due
+                .into_iter()
+                .filter(|handover| handover.supply_start_date.gate_closure_at() <= now);
+            let marking = late.map(|handover| async move {
                 let command = Mark {
                     supply_point: handover.supply_point,
                     handover: handover.id,
                 };
-                let id = handover.id;
-                match self.submit(Caller::service(), None, command).await {
+                let result = self.submit(Caller::service(), None, command).await;
+                (handover.id, result)
+            });
+            for (handover, result) in join_all(marking).await {
+                match result {
                     Ok(_) => marked += 1,
-                    Err(error) => tracing::error!(handover = %id, %error, "not marked as late"),
+                    Err(error) => tracing::error!(%handover, %error, "not marked as late"),
                 }
             }
         }
-        Ok(marked)
     }
 
     /// Forgets answers under idempotency keys that nobody will repeat any more.
@@ -78,7 +92,7 @@ impl Command for Mark {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// How many handovers one round looks at.
-const MARKED_AT_ONCE: u32 = 500;
+/// How many handovers are read, and marked together.
+const MARKED_AT_ONCE: u32 = 100;
 /// How long answers are remembered.
 const ANSWERS_KEPT: Duration = Duration::from_secs(30 * 86_400);

@@ -87,6 +87,28 @@ impl Command for Confirmed {
     }
 }
 
+/// Puts handovers without a package at supply points of these numbers, which started long ago.
+struct Expected(std::ops::Range<u32>);
+
+impl Command for Expected {
+    fn needs(&self, _: &mut Needs) {}
+
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        for point in self.0.clone().map(supply_point) {
+            let handover = Handover {
+                state: State::Expected,
+                ..confirmed(&point, ledger.now)
+            };
+            let late = "2026-12-01".parse().unwrap();
+            ledger.put_handover(Handover {
+                supply_start_date: late,
+                ..handover
+            });
+        }
+        Note.decide(caller, ledger)
+    }
+}
+
 /// Puts envelopes with their wrapped keys.
 struct Kept(Vec<(StoredEnvelope, Vec<u8>)>);
 
@@ -303,6 +325,18 @@ async fn every_confirmed_handover_is_closed_in_one_round_but_the_one_that_cannot
     let (escrow, _, _folder) = world.into_escrow();
     assert_eq!(escrow.close_confirmed().await.unwrap(), 1_200);
     assert_eq!(escrow.close_confirmed().await.unwrap(), 0, "one is left");
+}
+
+#[tokio::test]
+async fn every_late_handover_is_marked_in_one_call_however_many_there_are() {
+    let mut world = World::open().await;
+    let put: Box<dyn Command> = Box::new(Expected(0..450));
+    world.settle(vec![put]).await[0].as_ref().unwrap();
+    let (escrow, _, _folder) = world.into_escrow();
+    assert_eq!(escrow.mark_overdue().await.unwrap(), 450);
+    assert_eq!(escrow.mark_overdue().await.unwrap(), 0, "none is left");
+    let size = escrow.shared.store.head().await.unwrap().size;
+    assert_eq!(size, 451, "an entry each");
 }
 
 #[tokio::test]

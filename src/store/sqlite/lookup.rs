@@ -100,18 +100,26 @@ impl Store {
         .await?)
     }
 
-    /// Handovers for which no package has come and that start by `until`, oldest switch first.
+    /// A page of the handovers for which no package has come and that start by `until`, behind `after`: when it starts,
+    /// and which it is.
     pub async fn expected_handovers(
         &self,
         until: Timestamp,
-        limit: u32,
+        page: &Page<(Timestamp, HandoverId)>,
     ) -> Result<Vec<Handover>, StoreError> {
+        let (starts, id) = match &page.after {
+            Some((starts, id)) => (millis(*starts), id.to_string()),
+            None => (0, String::new()),
+        };
         sqlx::query(
             "SELECT body FROM handover WHERE state = 'expected' AND effective_at <= $1 \
-             ORDER BY effective_at LIMIT $2",
+             AND (effective_at, handover_id) > ($2, $3) \
+             ORDER BY effective_at, handover_id LIMIT $4",
         )
         .bind(millis(until))
-        .bind(i64::from(limit))
+        .bind(starts)
+        .bind(id)
+        .bind(i64::from(page.limit))
         .fetch_all(&self.readers)
         .await?
         .iter()
