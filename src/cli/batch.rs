@@ -121,7 +121,7 @@ impl<'o, S: Shape> Results<'o, S> {
     fn count(&mut self, answer: &Value) {
         match answer.get("code").and_then(Value::as_str) {
             None => self.done += 1,
-            Some("unavailable" | "rate_limited" | "fenced" | "unreachable") => self.unclear += 1,
+            Some(code) if UNCLEAR.contains(&code) => self.unclear += 1,
             Some(_) => self.refused += 1,
         }
     }
@@ -219,6 +219,15 @@ async fn verify_receipt(client: &Client, answer: &Value) -> Result<(), ClientErr
 pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Records of one request: few enough to be answered well within its time.
 pub(super) const PORTION: usize = 200;
+/// Codes of records that may be sent again as they are.
+const UNCLEAR: [&str; 6] = [
+    "unavailable",
+    "rate_limited",
+    "allowance_spent",
+    "too_many_at_once",
+    "fenced",
+    "unreachable",
+];
 /// Bytes of the records of one request, but for the last one.
 const PORTION_BYTES: usize = 512 * 1024;
 /// Results that are printed together at most.

@@ -82,10 +82,14 @@ impl From<Hybrid> for PostQuantum {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Connections {
+    /// Handshakes at the same time.
+    pub max_handshakes: usize,
     /// Connections at the same time.
     pub max_connections: usize,
     /// Connections of one identity at the same time.
     pub max_connections_per_party: usize,
+    /// Requests of one identity at the same time.
+    pub max_requests_per_party: usize,
     /// Seconds from which on a connection takes no new requests.
     pub max_age_seconds: u64,
     /// Seconds for the TLS handshake.
@@ -100,8 +104,10 @@ impl Default for Connections {
     fn default() -> Self {
         let limits = Limits::default();
         Self {
+            max_handshakes: limits.max_handshakes,
             max_connections: limits.max_connections,
             max_connections_per_party: limits.max_connections_per_party,
+            max_requests_per_party: limits.max_requests_per_party,
             max_age_seconds: limits.max_age.as_secs(),
             handshake_seconds: limits.handshake.as_secs(),
             header_seconds: limits.header.as_secs(),
@@ -114,8 +120,10 @@ impl Connections {
     /// As the accept loop takes them.
     pub fn to_limits(&self) -> Limits {
         Limits {
+            max_handshakes: self.max_handshakes,
             max_connections: self.max_connections,
             max_connections_per_party: self.max_connections_per_party,
+            max_requests_per_party: self.max_requests_per_party,
             max_age: Duration::from_secs(self.max_age_seconds),
             handshake: Duration::from_secs(self.handshake_seconds),
             header: Duration::from_secs(self.header_seconds),

@@ -8,15 +8,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Doors;
+use super::listen::Crowded;
 use super::ndjson::Desk;
-use super::problem::{Refusal, Refused, identified};
+use super::problem::{Refusal, Refused, RequestId, crowded, identified, request_id};
 use crate::service::{Caller, Failure};
 use crate::tls::Peer;
 use crate::types::Code;
-
-/// The request's id, made by the service.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(pub(super) String);
 
 /// A caller whose certificate is still good, with the id of its request.
 pub(super) struct Authenticated(pub(super) Caller);
@@ -107,7 +104,11 @@ pub(super) async fn trace(
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let began = std::time::Instant::now();
-    let mut response = identified(next.run(request).await, &id);
+    let answer = match request.extensions().get() {
+        Some(Crowded) => crowded(&id),
+        None => next.run(request).await,
+    };
+    let mut response = identified(answer, &id);
     if let (Some(peer), Some(Refused(code))) = (&peer, response.extensions().get()) {
         doors.escrow.count_refusal(&peer.identity, *code);
     }
@@ -132,12 +133,4 @@ pub(super) async fn trace(
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-pub(super) fn request_id(parts: &Parts) -> String {
-    parts
-        .extensions
-        .get::<RequestId>()
-        .map(|id| id.0.clone())
-        .unwrap_or_default()
 }

@@ -13,8 +13,7 @@ use serde::de::DeserializeOwned;
 use tower_http::timeout::TimeoutError;
 
 use super::Doors;
-use super::caller::request_id;
-use super::problem::Refusal;
+use super::problem::{Refusal, request_id};
 use crate::envelope::parse_json;
 use crate::service::{Failure, Idempotency, Repeat};
 use crate::types::{Code, Digest, InvalidSupplyPoint, SupplyPoint};

@@ -1,6 +1,9 @@
 //! Failures as RFC 9457 problem documents. The document is a presentation detail: nothing decides by it.
 
+use std::time::Duration;
+
 use axum::Json;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -28,6 +31,18 @@ pub(super) struct Problem {
     instance: String,
 }
 
+/// The request's id, made by the service.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
+pub(super) fn request_id(parts: &Parts) -> String {
+    parts
+        .extensions
+        .get::<RequestId>()
+        .map(|id| id.0.clone())
+        .unwrap_or_default()
+}
+
 /// With which code an answer refuses without an entry that says so: for whoever counts such refusals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused(pub(super) Code);
@@ -49,8 +64,17 @@ impl Refusal {
     /// The document, with another status than the code's where HTTP has one for the occasion.
     fn answer(self, instead: Option<StatusCode>) -> Response {
         let unrecorded = self.failure.unrecorded();
+        let mut retry_after = None;
         let (status, code, detail) = match self.failure {
-            Failure::Refused { code, detail, .. } => (status(code), code, detail),
+            Failure::Refused {
+                code,
+                detail,
+                retry_after: wait,
+                ..
+            } => {
+                retry_after = wait;
+                (status(code), code, detail)
+            }
             // Neither says why: the reason is in the log line with this request id.
             Failure::Unavailable(error) => {
                 tracing::error!(request.id = self.request_id, error, "unavailable");
@@ -62,6 +86,12 @@ impl Refusal {
             }
         };
         let status = instead.unwrap_or(status);
+        let retry_after = retry_after.or(match status {
+            // The quota is counted by the minute.
+            StatusCode::TOO_MANY_REQUESTS => Some(Duration::from_secs(60)),
+            StatusCode::SERVICE_UNAVAILABLE => Some(Duration::from_secs(5)),
+            _ => None,
+        });
         metrics::counter!("cos_escrow_refusals_total", "code" => code.as_str()).increment(1);
         let problem = Problem {
             kind: format!("urn:cos-escrow:problem:{}", code.as_str().replace('_', "-")),
@@ -77,14 +107,14 @@ impl Refusal {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        let retry_after = match status {
-            // The quota is counted by the minute.
-            StatusCode::TOO_MANY_REQUESTS => Some("60"),
-            StatusCode::SERVICE_UNAVAILABLE => Some("5"),
-            _ => None,
-        };
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        if let Some(wait) = retry_after {
+            // Whole seconds, and never too few.
+            let seconds = wait.as_millis().div_ceil(1_000);
+            let value = HeaderValue::from_str(&seconds.to_string());
+            headers.insert(
+                header::RETRY_AFTER,
+                value.expect("a number is a header value"),
+            );
         }
         if let Some(code) = unrecorded {
             response.extensions_mut().insert(Refused(code));
@@ -105,6 +135,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         | Code::PartySuspended
         | Code::DepositorNotAllowed
         | Code::NotRegisteredSupplier
+        | Code::NotGainingSupplier
         | Code::RegistrationNotSecured
         | Code::RegistrationWithdrawn
         | Code::RegistrationAnnulled
@@ -139,7 +170,9 @@ pub(super) fn status(code: Code) -> StatusCode {
         | Code::StatementInvalid
         | Code::PossessionFailed
         | Code::RegistrationInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::AllowanceSpent | Code::TooManyAtOnce => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Code::RegistrationStale | Code::Fenced | Code::ClockBack | Code::Unavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -147,9 +180,7 @@ pub(super) fn status(code: Code) -> StatusCode {
 }
 
 /// Answers for paths that lead nowhere.
-pub(super) async fn no_such_route(
-    request_id: axum::Extension<super::caller::RequestId>,
-) -> Refusal {
+pub(super) async fn no_such_route(request_id: axum::Extension<RequestId>) -> Refusal {
     Refusal {
         failure: Failure::refused(Code::NotFound),
         request_id: request_id.0.0,
@@ -157,14 +188,21 @@ pub(super) async fn no_such_route(
 }
 
 /// Answers for methods that a path does not have.
-pub(super) async fn no_such_method(
-    request_id: axum::Extension<super::caller::RequestId>,
-) -> Response {
+pub(super) async fn no_such_method(request_id: axum::Extension<RequestId>) -> Response {
     let refusal = Refusal {
         failure: Failure::because(Code::MalformedRequest, "no such method here"),
         request_id: request_id.0.0,
     };
     refusal.answer(Some(StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// Answers a request whose identity has as many under way as it may.
+pub(super) fn crowded(request_id: &str) -> Response {
+    let refusal = Refusal {
+        failure: Failure::for_now(Code::TooManyAtOnce, Duration::from_secs(1)),
+        request_id: request_id.to_owned(),
+    };
+    refusal.into_response()
 }
 
 /// Puts the document in where a layer answered that knows nothing of the request.
@@ -212,8 +250,6 @@ pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::extract::Request;

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
-use super::listen::{Ended, Limits, serve_each};
+use super::listen::{Arrival, Ended, Limits, serve_each};
 use crate::tlog::WitnessRefusal;
 use crate::types::Clock;
 use crate::witness::{Refused, Witness};
@@ -55,8 +55,9 @@ impl WitnessServer {
             limits: Arc::new(self.limits),
             stop,
         };
-        let connection = |tcp, _| line.clone().connection(tcp);
-        serve_each(listener, &line.limits, &line.stop, connection).await;
+        let connection = |arrival| line.clone().connection(arrival);
+        let most = line.limits.max_connections;
+        serve_each(listener, &line.limits, most, &line.stop, connection).await;
     }
 }
 
@@ -70,7 +71,10 @@ struct Line {
 }
 
 impl Line {
-    async fn connection(self, tcp: TcpStream) -> Result<(), Ended> {
+    async fn connection(self, arrival: Arrival) -> Result<(), Ended> {
+        let Arrival {
+            tcp, place: _place, ..
+        } = arrival;
         self.limits.prepare(&tcp)?;
         match &self.tls {
             None => self.speak(tcp).await,

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::Escrow;
 use crate::identity::{Identity, Kind};
 use crate::store::Directory;
@@ -66,6 +68,8 @@ pub enum Failure {
         detail: Option<String>,
         /// Whether an entry of its own records it; if not, it is counted.
         recorded: bool,
+        /// When asking again may help, where that is known.
+        retry_after: Option<Duration>,
     },
     /// The store or a key cannot be reached now; nothing was changed, or what was changed can be asked for again.
     #[error("unavailable: {0}")]
@@ -82,6 +86,7 @@ impl Failure {
             code,
             detail: None,
             recorded: false,
+            retry_after: None,
         }
     }
 
@@ -91,6 +96,7 @@ impl Failure {
             code,
             detail: None,
             recorded: true,
+            retry_after: None,
         }
     }
 
@@ -100,6 +106,17 @@ impl Failure {
             code,
             detail: Some(detail.into()),
             recorded: false,
+            retry_after: None,
+        }
+    }
+
+    /// A refusal of now, not of the thing itself: asking again after `wait` may help.
+    pub fn for_now(code: Code, wait: Duration) -> Self {
+        Self::Refused {
+            code,
+            detail: None,
+            recorded: false,
+            retry_after: Some(wait),
         }
     }
 

@@ -54,6 +54,7 @@ codes! {
     RegistrationWithdrawn = "registration_withdrawn", "the registration was withdrawn";
     RegistrationAnnulled = "registration_annulled", "the registration was annulled";
     RegistrationStale = "registration_stale", "the registration feed has been silent for too long";
+    NotGainingSupplier = "not_gaining_supplier", "only the gaining supplier of the handover may do this";
     // Check 7: time.
     BeforeWindow = "before_window", "the release window has not opened";
     AfterWindow = "after_window", "the release window has closed";
@@ -84,7 +85,9 @@ codes! {
     PossessionFailed = "possession_failed", "possession of the sealing key was not proven";
     RegistrationInvalid = "registration_invalid", "the registration record is not valid";
     RegistrationConflict = "registration_conflict", "the registration record contradicts what is known";
-    RateLimited = "rate_limited", "too many refused requests or look-ups in this minute, or too many packages kept";
+    RateLimited = "rate_limited", "too many refused requests in this minute, or too many packages kept";
+    AllowanceSpent = "allowance_spent", "too many repetitions or look-ups in a short time; the next is possible soon";
+    TooManyAtOnce = "too_many_at_once", "too many requests of this identity are under way";
     Fenced = "fenced", "the service is read-only until its log has been recovered";
     ClockBack = "clock_back", "the service's clock went back";
     Unavailable = "unavailable", "the service cannot answer now";

@@ -303,10 +303,11 @@ const QUERIED: [(&str, &str); 6] = [
     ("until", "Timestamp"),
 ];
 /// How every request with a certificate may be refused.
-const CERTIFICATE: [Code; 5] = [
+const CERTIFICATE: [Code; 6] = [
     Code::CertificateInvalid,
     Code::CertificateExpired,
     Code::CertificateRevoked,
     Code::RevocationUnknown,
+    Code::TooManyAtOnce,
     Code::Unavailable,
 ];

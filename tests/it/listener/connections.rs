@@ -130,12 +130,89 @@ async fn one_connection_too_many_waits_for_a_place() {
     };
     let world = World::with(limits).await;
     let north = world.party("north", 90);
-    let first = world.connect(&north).await;
+    let answer = world.busy(&north).await;
     let second = world.request(world.config(&north, PostQuantum::Preferred));
     tokio::pin!(second);
     assert!(timeout(SHORT, &mut second).await.is_err(), "got a place");
-    drop(first);
+    world.slow.finish.notify_one();
+    assert_eq!(answer.await.unwrap().unwrap(), "done");
     assert!(timeout(PATIENCE, second).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn the_connection_that_is_idle_gives_its_place_to_one_that_waits() {
+    let limits = Limits {
+        max_connections: 2,
+        ..Limits::default()
+    };
+    let world = World::with(limits).await;
+    let north = world.party("north", 90);
+    let answer = world.busy(&north).await;
+    let idle = world.connect(&north).await;
+    let mut third = world.connect(&world.party("south", 90)).await;
+    assert!(timeout(PATIENCE, idle.ended).await.unwrap().unwrap());
+    world.slow.finish.notify_one();
+    assert_eq!(answer.await.unwrap().unwrap(), "done", "it was busy");
+    assert_eq!(third.get("/").await.unwrap(), "urn:cos-escrow:party:south");
+}
+
+#[tokio::test]
+async fn who_finds_no_place_in_time_is_closed_and_those_that_are_served_are_not() {
+    let limits = Limits {
+        max_connections: 1,
+        handshake: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let world = World::with(limits).await;
+    let north = world.party("north", 90);
+    let answer = world.busy(&north).await;
+    let second = world.request(world.config(&north, PostQuantum::Preferred));
+    assert!(timeout(PATIENCE, second).await.unwrap().is_err());
+    world.slow.finish.notify_one();
+    assert_eq!(answer.await.unwrap().unwrap(), "done");
+}
+
+#[tokio::test]
+async fn handshakes_and_served_connections_take_no_places_of_each_other() {
+    let limits = Limits {
+        max_handshakes: 1,
+        max_connections: 1,
+        ..Limits::default()
+    };
+    let world = World::with(limits).await;
+    let north = world.party("north", 90);
+    // One that is served leaves the place of its handshake to a stranger, who keeps it and takes no other.
+    let mut served = world.connect(&north).await;
+    let mut stranger = TcpStream::connect(world.address).await.unwrap();
+    stranger.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(served.get("/").await.unwrap(), "urn:cos-escrow:party:north");
+    }
+    let next = world.request(world.config(&north, PostQuantum::Preferred));
+    tokio::pin!(next);
+    assert!(timeout(SHORT, &mut next).await.is_err(), "a second one");
+    drop(stranger);
+    assert!(timeout(PATIENCE, next).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn one_identity_has_only_so_many_requests_on_all_of_its_connections() {
+    let limits = Limits {
+        max_requests_per_party: 1,
+        ..Limits::default()
+    };
+    let world = World::with(limits).await;
+    let (north, south) = (world.party("north", 90), world.party("south", 90));
+    let mut second = world.connect(&north).await;
+    let answer = world.busy(&north).await;
+    assert_eq!(second.get("/").await.unwrap(), "crowded");
+    let mut other = world.connect(&south).await;
+    assert_eq!(other.get("/").await.unwrap(), "urn:cos-escrow:party:south");
+
+    world.slow.finish.notify_one();
+    assert_eq!(answer.await.unwrap().unwrap(), "done");
+    let freed = async { while second.get("/").await.unwrap() == "crowded" {} };
+    timeout(PATIENCE, freed).await.unwrap();
 }
 
 #[tokio::test]

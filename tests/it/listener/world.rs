@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Router};
-use cos_escrow::http::listen::{Limits, serve};
+use cos_escrow::http::listen::{Crowded, Limits, serve};
 use cos_escrow::identity::{Authority, CertificateDer, Issued, Subject};
 use cos_escrow::tls::{LiveTls, Material, Peer, PostQuantum, client_config, provider};
 use cos_escrow::types::{Clock, ManualClock, Secret, Timestamp};
@@ -21,6 +21,7 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -157,6 +158,15 @@ impl World {
         connected
     }
 
+    /// A connection that has asked for `/slow`, which is under way; and its answer, once it is told to be.
+    pub(super) async fn busy(&self, issued: &Issued) -> JoinHandle<Result<String, String>> {
+        let mut connection = self.connect(issued).await;
+        let answer = tokio::spawn(async move { connection.get("/slow").await });
+        let reached = timeout(PATIENCE, self.slow.reached.notified()).await;
+        reached.expect("it is asked");
+        answer
+    }
+
     /// One request on a connection of its own: the whole way, as a refusal reaches a TLS 1.3 client after its handshake.
     pub(super) async fn request(&self, mut config: ClientConfig) -> Result<String, String> {
         config.alpn_protocols.clear();
@@ -219,7 +229,14 @@ pub(super) fn server_material(authority: &Authority, now: Timestamp) -> Material
     }
 }
 
-async fn who(State(app): State<App>, Extension(peer): Extension<Arc<Peer>>) -> String {
+async fn who(
+    State(app): State<App>,
+    Extension(peer): Extension<Arc<Peer>>,
+    crowded: Option<Extension<Crowded>>,
+) -> String {
+    if crowded.is_some() {
+        return "crowded".to_owned();
+    }
     match app.tls.still_valid(&peer, app.tls.now()) {
         Ok(()) => peer.identity.to_string(),
         Err(error) => error.code().to_string(),

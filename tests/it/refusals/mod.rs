@@ -2,6 +2,7 @@
 
 mod barrage;
 mod batches;
+mod crowd;
 mod disputes;
 mod door;
 mod envelopes;

@@ -1,17 +1,25 @@
 //! The accept loop: connections that are mutual TLS, bounded in number, age and patience, and cut when trust ends.
 //!
-//! Every request carries `Arc<Peer>` and `ConnectInfo<SocketAddr>` in its extensions. Whoever answers a request asks
-//! `LiveTls::still_valid` first: a connection outlives certificates and revocation lists.
+//! Every request carries `Arc<Peer>` and `ConnectInfo<SocketAddr>` in its extensions, and `Crowded` if its identity has
+//! as many under way as it may. Whoever answers a request asks `LiveTls::still_valid` first: a connection outlives
+//! certificates and revocation lists.
+//!
+//! Strangers and those who have proven who they are do not stand in one queue: a handshake has a place of its own, and
+//! passes it on once the connection is served.
 
-use std::collections::HashMap;
+mod places;
+mod running;
+
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,25 +27,36 @@ use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt as _};
+use tower::{Service, ServiceExt as _, service_fn};
 
-use crate::identity::{Identity, IdentityError};
+use crate::identity::IdentityError;
 use crate::tls::{LiveTls, Peer};
+use places::{Places, Seats};
+use running::{Answering, Doing, Running};
+
+/// Marks a request whose identity has as many under way as it may: to be refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowded;
 
 /// What one connection, and all of them together, may take up.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at a time, those in a handshake included; more wait in the kernel's queue. 10,000.
+    /// Handshakes at a time, with those who wait for a place; more wait in the kernel's queue. 1,000.
+    pub max_handshakes: usize,
+    /// Served connections at a time. For one more, the one that has been idle longest is closed; where none is, the new
+    /// one is closed when the time for its handshake is over. 10,000.
     pub max_connections: usize,
     /// Connections at a time of one identity; more are closed once the handshake has told whose they are. 1,000.
     pub max_connections_per_party: usize,
-    /// From the TCP connection to the end of the TLS handshake. 5 seconds.
+    /// Requests at a time of one identity, on all of its connections; more are marked as `Crowded`. 1,000.
+    pub max_requests_per_party: usize,
+    /// From the TCP connection to the end of the TLS handshake, and of the wait for a place. 5 seconds.
     pub handshake: Duration,
     /// From the handshake to the first request, from one HTTP/1.1 request to the next, and within a header. 10 seconds.
     pub header: Duration,
@@ -56,8 +75,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            max_handshakes: 1_000,
             max_connections: 10_000,
             max_connections_per_party: 1_000,
+            max_requests_per_party: 1_000,
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             max_header_bytes: 16 << 10,
@@ -98,41 +119,65 @@ pub async fn serve(
     let server = Server {
         tls,
         app,
+        places: Places::new(limits.max_connections),
         limits: Arc::new(limits),
-        seats: Seats::default(),
+        connections: Seats::default(),
+        requests: Seats::default(),
         stop,
     };
-    let connection = |tcp, address| server.clone().connection(tcp, address);
-    serve_each(listener, &server.limits, &server.stop, connection).await;
+    let limits = &server.limits;
+    let connection = |arrival| server.clone().connection(arrival);
+    serve_each(
+        listener,
+        limits,
+        limits.max_handshakes,
+        &server.stop,
+        connection,
+    )
+    .await;
 }
 
-/// Has each connection served, so many at a time, until `stop`; then accepts nothing more, and cuts what is left when
-/// the grace is over.
+/// A connection as it is accepted, with its place among those that are accepted at a time.
+pub(super) struct Arrival {
+    pub(super) tcp: TcpStream,
+    pub(super) address: SocketAddr,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Has each connection served until `stop`, with `most` places that each gives back when it likes; then accepts nothing
+/// more, and cuts what is left when the grace is over.
 pub(super) async fn serve_each<C>(
     listener: TcpListener,
     limits: &Limits,
+    most: usize,
     stop: &CancellationToken,
-    serve: impl Fn(TcpStream, SocketAddr) -> C,
+    serve: impl Fn(Arrival) -> C,
 ) where
     C: Future<Output = Result<(), Ended>> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let places = Arc::new(Semaphore::new(most));
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     loop {
-        // A slot first: who finds none is not accepted.
+        // A place first: who finds none is not accepted.
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, accept(&listener).await)
+            let place = Arc::clone(&places).acquire_owned().await;
+            let place = place.expect("it is never closed");
+            let (tcp, address) = accept(&listener).await;
+            Arrival {
+                tcp,
+                address,
+                place,
+            }
         };
-        let (slot, (tcp, address)) = tokio::select! {
+        let arrival = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accepted => accepted,
+            arrival = accepted => arrival,
         };
-        let connection = serve(tcp, address);
+        let address = arrival.address;
+        let connection = serve(arrival);
         let kill = kill.clone();
         tasks.spawn(async move {
-            let _slot = slot;
             tokio::select! {
                 () = kill.cancelled() => {}
                 ended = connection => match ended {
@@ -186,85 +231,65 @@ async fn close(mut stream: TlsStream<TcpStream>) {
     linger(tcp).await;
 }
 
+/// Ends a connection that found no room.
+async fn refuse(stream: TlsStream<TcpStream>, why: Ended) -> Result<(), Ended> {
+    metrics::counter!("cos_escrow_connections_refused_total").increment(1);
+    close(stream).await;
+    Err(why)
+}
+
 /// What all connections share.
 #[derive(Clone)]
 struct Server {
     tls: Arc<LiveTls>,
     app: Router,
     limits: Arc<Limits>,
-    seats: Seats,
+    places: Places,
+    connections: Seats,
+    requests: Seats,
     stop: CancellationToken,
 }
 
-/// How many connections each identity has now.
-#[derive(Clone, Default)]
-struct Seats(Arc<Mutex<HashMap<Identity, usize>>>);
-
-/// One connection of an identity, until it is dropped.
-struct Seat {
-    seats: Seats,
-    identity: Identity,
-}
-
-impl Seats {
-    /// A seat for one more connection of `identity`, if it has fewer than `max`.
-    fn take(&self, identity: &Identity, max: usize) -> Option<Seat> {
-        let mut taken = self.taken();
-        let count = taken.get(identity).copied().unwrap_or_default();
-        (count < max).then(|| {
-            taken.insert(identity.clone(), count + 1);
-            Seat {
-                seats: self.clone(),
-                identity: identity.clone(),
-            }
-        })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, HashMap<Identity, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        match taken.get_mut(&self.identity) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                taken.remove(&self.identity);
-            }
-        }
-    }
-}
-
 impl Server {
-    async fn connection(self, tcp: TcpStream, address: SocketAddr) -> Result<(), Ended> {
+    async fn connection(self, arrival: Arrival) -> Result<(), Ended> {
+        let Arrival {
+            tcp,
+            address,
+            place: handshaking,
+        } = arrival;
         self.limits.prepare(&tcp)?;
         // ORDER: before the trust is read, so that no reload between the two goes unseen.
         let epochs = self.tls.epochs();
+        let by = Instant::now() + self.limits.handshake;
         let (stream, peer) = tokio::select! {
             () = self.stop.cancelled() => return Ok(()),
-            done = timeout(self.limits.handshake, self.handshake(tcp)) => {
+            done = timeout_at(by, self.handshake(tcp)) => {
                 done.map_err(|_| Ended::SlowHandshake)??
             }
         };
         let most = self.limits.max_connections_per_party;
-        let Some(_seat) = self.seats.take(&peer.identity, most) else {
-            metrics::counter!("cos_escrow_connections_refused_total").increment(1);
-            close(stream).await;
-            return Err(Ended::TooMany);
+        let Some(_seat) = self.connections.take(&peer.identity, most) else {
+            return refuse(stream, Ended::TooMany).await;
         };
+        let place = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            place = timeout_at(by, self.places.take()) => place,
+        };
+        let Ok(_place) = place else {
+            return refuse(stream, Ended::NoPlace).await;
+        };
+        drop(handshaking);
         let peer = Arc::new(peer);
         tracing::debug!(%address, identity = %peer.identity, "connected");
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let (started, first_request) = watch::channel(false);
+        let (does, doing) = watch::channel(None);
         let io = TokioIo::new(stream);
-        let service = TowerToHyperService::new(self.requests(&peer, address, started));
+        let service = TowerToHyperService::new(self.requests(&peer, address, does));
         let guard = Guard {
             server: &self,
             peer: &peer,
             epochs,
-            first_request,
+            doing,
         };
         if http2 {
             let builder = self.http2();
@@ -291,30 +316,39 @@ impl Server {
         Ok((stream, peer))
     }
 
-    /// The router, with what a request needs to know of its connection.
+    /// The router, with what a request needs to know of its connection, and what is to be known of the request.
     fn requests(
         &self,
         peer: &Arc<Peer>,
         address: SocketAddr,
-        started: watch::Sender<bool>,
+        doing: watch::Sender<Doing>,
     ) -> impl Service<
         Request<Incoming>,
-        Response = axum::response::Response,
-        Error = std::convert::Infallible,
+        Response = Response,
+        Error = Infallible,
         Future: Send + 'static,
     > + Clone
     + Send
     + 'static {
         let peer = Arc::clone(peer);
-        self.app
-            .clone()
-            .map_request(move |request: Request<Incoming>| {
-                started.send_replace(true);
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(Arc::clone(&peer));
-                request.extensions_mut().insert(ConnectInfo(address));
-                request
-            })
+        let (app, seats) = (self.app.clone(), self.requests.clone());
+        let most = self.limits.max_requests_per_party;
+        service_fn(move |request: Request<Incoming>| {
+            let seat = seats.take(&peer.identity, most);
+            let mut request = request.map(Body::new);
+            let extensions = request.extensions_mut();
+            extensions.insert(Arc::clone(&peer));
+            extensions.insert(ConnectInfo(address));
+            if seat.is_none() {
+                extensions.insert(Crowded);
+            }
+            let running = Running::begin(&doing, seat);
+            let app = app.clone();
+            async move {
+                let answer = app.oneshot(request).await?;
+                Ok(answer.map(|body| Body::new(Answering::new(body, running))))
+            }
+        })
     }
 
     fn http2(&self) -> http2::Builder<TokioExecutor> {
@@ -334,7 +368,7 @@ struct Guard<'a> {
     server: &'a Server,
     peer: &'a Peer,
     epochs: watch::Receiver<u64>,
-    first_request: watch::Receiver<bool>,
+    doing: watch::Receiver<Doing>,
 }
 
 impl Guard<'_> {
@@ -348,14 +382,15 @@ impl Guard<'_> {
         let age = sleep(limits.max_age);
         let silence = sleep(limits.header);
         tokio::pin!(age, silence);
-        let mut silent = true;
         loop {
+            let doing = *self.doing.borrow_and_update();
             tokio::select! {
                 ended = connection.as_mut() => return Ok(ended?),
                 () = self.server.stop.cancelled() => break,
                 () = &mut age => break,
-                () = &mut silence, if silent => return Err(Ended::NoRequest),
-                _ = self.first_request.changed(), if silent => silent = false,
+                () = &mut silence, if doing.is_none() => return Err(Ended::NoRequest),
+                () = self.server.places.wanted(), if doing == Some(0) => break,
+                Ok(()) = self.doing.changed() => {}
                 changed = self.epochs.changed() => self.recheck(changed)?,
             }
         }
@@ -386,6 +421,8 @@ pub(super) enum Ended {
     SlowHandshake,
     #[error("its identity has as many connections as it may")]
     TooMany,
+    #[error("no place in time")]
+    NoPlace,
     #[error("no request in time")]
     NoRequest,
     #[error("requests still ran when the grace was over")]
