@@ -102,13 +102,15 @@ pub enum Event {
     RegistrationRestored,
     /// A later switch has overtaken it.
     RegistrationSuperseded,
+    /// The later switch is void, and the registration in force again.
+    SuccessorVoided,
     /// Time to think better of a confirmation has run out.
     GraceOver,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DepositReceived,
         Self::DueTimePassed,
         Self::Granted,
@@ -121,6 +123,7 @@ impl Event {
         Self::RegistrationAnnulled,
         Self::RegistrationRestored,
         Self::RegistrationSuperseded,
+        Self::SuccessorVoided,
         Self::GraceOver,
     ];
 }
@@ -159,6 +162,7 @@ pub fn next(state: State, event: Event) -> Result<State, Code> {
             Superseded
         }
         (Event::RegistrationSuperseded, Rejected | Superseded) => Superseded,
+        (Event::SuccessorVoided, Superseded) => Expected,
         (Event::GraceOver, Confirmed | Closed) => Closed,
         _ => return Err(Code::WrongState),
     };
@@ -209,10 +213,9 @@ mod tests {
             for state in State::ALL {
                 if let Ok(after) = next(state, event) {
                     let again = next(after, event);
-                    assert!(
-                        again == Ok(after) || event == Event::RegistrationRestored,
-                        "{state:?} {event:?}"
-                    );
+                    let begins_anew =
+                        matches!(event, Event::RegistrationRestored | Event::SuccessorVoided);
+                    assert!(again == Ok(after) || begins_anew, "{state:?} {event:?}");
                 }
             }
         }

@@ -24,6 +24,9 @@ pub struct Terms {
     pub confirm_skew_seconds: u32,
     /// Refusals that a party may cause in a minute before it is answered 429: 1 to 10,000.
     pub refusals_per_minute: u32,
+    /// Acts a minute of a party that are an entry each time although they were done before, such as deliveries of a
+    /// release after the first: 60 to 10,000, so that nobody waits longer than a second for the next.
+    pub repeats_per_minute: u32,
     /// Look-ups a minute of supply points that a party neither supplies nor is about to: 1 to 10,000.
     pub lookups_per_minute: u32,
     /// Whether a dispute about the closing read holds the credentials back.
@@ -40,6 +43,7 @@ impl Default for Terms {
             feed_staleness_hours: 26,
             confirm_skew_seconds: 300,
             refusals_per_minute: 60,
+            repeats_per_minute: 600,
             lookups_per_minute: 60,
             dispute_holds_credentials: true,
         }
@@ -62,6 +66,7 @@ impl Terms {
             ("feed_staleness_hours", self.feed_staleness_hours, 1, 168),
             ("confirm_skew_seconds", self.confirm_skew_seconds, 30, 900),
             ("refusals_per_minute", self.refusals_per_minute, 1, 10_000),
+            ("repeats_per_minute", self.repeats_per_minute, 60, 10_000),
             ("lookups_per_minute", self.lookups_per_minute, 1, 10_000),
         ];
         match bounds
@@ -154,6 +159,18 @@ mod tests {
         assert_eq!(
             terms.validated().map_err(|e| e.name),
             Err("release_lead_hours")
+        );
+    }
+
+    #[test]
+    fn no_allowance_keeps_a_retry_waiting_for_more_than_a_second() {
+        let terms = Terms {
+            repeats_per_minute: 59,
+            ..Terms::default()
+        };
+        assert_eq!(
+            terms.validated().map_err(|e| e.name),
+            Err("repeats_per_minute")
         );
     }
 

@@ -88,7 +88,8 @@ pub struct ReleaseFacts {
     pub key_owner: Option<PartyId>,
     /// 10: too many releases for this party.
     pub over_threshold: bool,
-    /// 11: the closing read is disputed.
+    /// 11: the closing read is disputed: of the handover or, if a supplier asks for keys that are not its own back, of
+    /// the one by which it supplies.
     pub read_disputed: bool,
     /// 11: whether that holds the credentials, by the operator's terms.
     pub dispute_holds: bool,
@@ -107,7 +108,7 @@ pub struct DepositFacts {
     pub registered_now: bool,
     /// Whether it is the one until the switch of the named handover.
     pub registered_before_switch: bool,
-    /// Whether it was granted the keys of this supply point.
+    /// Whether it was granted credentials of this supply point.
     pub holds_grant: bool,
 }
 

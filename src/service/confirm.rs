@@ -1,17 +1,21 @@
 //! How a handover ends: the gaining supplier confirms, or says that the credentials do not open the meter.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
+use super::allowance::Use;
 use super::ledger::{Act, Ledger};
-use super::release_facts::{registration_of, stands, window_of};
+use super::release_facts::window_of;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
-use super::{Caller, Escrow, Failure};
+use super::supplier::{registration_of, stands};
+use super::{Caller, Escrow, Failure, Shared};
 use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::handover::{Event, Kept, State};
 use crate::store::{Grant, Handover, Needs, Origin, StoredEnvelope, SupplyPointFacts};
-use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
+use crate::types::{Code, Component, Digest, HandoverId, PartyId, SupplyPoint};
 
 impl Escrow {
     /// Takes a signed confirmation: how the takeover ended and, if keys were rotated, which generation opens the meter.
@@ -49,12 +53,14 @@ impl Escrow {
             supply_point: self.shared.supply_point_of(handover).await?,
             digest: Digest::of(&document.to_json()),
             confirmation,
+            shared: Arc::clone(&self.shared),
         };
         self.limited(&party, self.submit(caller, Some(idempotency), command))
             .await
     }
 
-    /// Records that the released credentials do not open the meter; the losing supplier owes others.
+    /// Records that the released credentials do not open the meter; the losing supplier owes others. Saying it again,
+    /// for whatever reason, changes nothing until others were released.
     pub async fn reject(
         &self,
         caller: Caller,
@@ -79,7 +85,7 @@ impl Escrow {
     }
 }
 
-impl super::Shared {
+impl Shared {
     /// Where a handover is. One that does not exist is looked for where another one is, and not found there: after the
     /// same work, and with the same answer, as one that is somebody else's.
     pub(super) async fn supply_point_of(
@@ -96,29 +102,49 @@ impl super::Shared {
     }
 }
 
-/// The handover, if the caller is its gaining supplier.
+/// The handover, if the caller is its gaining supplier, by the registration and the directory of the transaction.
 pub(super) fn gained(
     caller: &Caller,
     ledger: &Ledger<'_>,
     supply_point: &SupplyPoint,
     id: HandoverId,
 ) -> Result<Handover, Verdict> {
+    let party = &caller.identity.id;
     let known = &ledger.point(supply_point).handovers;
     let handover = known.iter().find(|h| h.id == id);
     let code = match handover {
-        Some(handover) if handover.gaining_party.as_ref() == Some(&caller.identity.id) => {
-            return Ok(handover.clone());
+        Some(handover) if ledger.gains(party, handover) => {
+            return Ok(handover.clone().in_the_hands_of(party));
         }
-        Some(handover) if handover.involves(&caller.identity.id) => Code::WrongRole,
+        Some(handover) if ledger.is_involved(party, handover) => Code::NotGainingSupplier,
         _ => Code::NotFound,
     };
     Err(Verdict::Refused(Failure::refused(code)))
+}
+
+impl Handover {
+    /// With its present gaining supplier: what another one said before is not this one's word, and its receipts are not
+    /// for this one.
+    fn in_the_hands_of(self, party: &PartyId) -> Self {
+        match self.gaining_party.as_ref() == Some(party) {
+            true => self,
+            false => Self {
+                gaining_party: Some(party.clone()),
+                confirmed_entry: None,
+                rejected_entry: None,
+                read_entry: None,
+                ..self
+            },
+        }
+    }
 }
 
 struct Confirm {
     supply_point: SupplyPoint,
     confirmation: Confirmation,
     digest: Digest,
+    /// For how often the party has said something else.
+    shared: Arc<Shared>,
 }
 
 impl Command for Confirm {
@@ -147,6 +173,14 @@ impl Command for Confirm {
             Ok(state) => state,
             Err(code) => return Verdict::Refused(Failure::refused(code)),
         };
+        // Another word about the same takeover is an entry every time.
+        if handover.confirmed_at.is_some()
+            && let Err(spent) =
+                self.shared
+                    .allow(Use::Repeat, &caller.identity.id, &ledger.rules.terms)
+        {
+            return Verdict::Refused(spent);
+        }
         let changed = match generation {
             None => Vec::new(),
             Some(generation) => match self.retire(generation, caller, ledger) {
@@ -325,6 +359,13 @@ impl Command for Reject {
             Ok(handover) => handover,
             Err(refusal) => return refusal,
         };
+        let answer = |state: State| json!({ "handover": self.handover, "state": state.as_str() });
+        if handover.state == State::Rejected {
+            return Verdict::Done {
+                answer: answer(handover.state),
+                entry: handover.rejected_entry,
+            };
+        }
         let state = match crate::handover::next(handover.state, Event::CredentialsRejected) {
             Ok(state) => state,
             Err(code) => return Verdict::Refused(Failure::refused(code)),
@@ -335,10 +376,13 @@ impl Command for Reject {
                 .hides("handover", handover.id.to_string())
                 .hides("reason", self.reason.as_str()),
         );
-        let answer = json!({ "handover": handover.id, "state": state.as_str() });
-        ledger.put_handover(Handover { state, ..handover });
+        ledger.put_handover(Handover {
+            state,
+            rejected_entry: Some(entry),
+            ..handover
+        });
         Verdict::Done {
-            answer,
+            answer: answer(state),
             entry: Some(entry),
         }
     }

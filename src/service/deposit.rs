@@ -2,20 +2,19 @@
 //!
 //! `intake` has verified and opened it by then; here it is decided whether it may be deposited, and as what.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::ledger::{Act, Ledger};
-use super::release_facts::{holder, registration_of, stands};
+use super::room::has_room;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
+use super::supplier::{holder, registration_of, stands};
 use super::{Caller, Escrow, Failure};
 use crate::envelope::{Body, Context, Dek, Header, Kek, SignedDocument, WrapContext};
 use crate::handover::{Admission, Event, Registration, State, Why, supplier_at};
 use crate::policy::{DepositFacts, Standing};
 use crate::store::{Attribution, Grant, Ground, Handover, Held, Needs, Origin, StoredEnvelope};
 use crate::types::{
-    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint, Timestamp,
+    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
 };
 
 /// A deposit as it comes in.
@@ -141,7 +140,7 @@ impl Deposit {
         let known = &ledger.point(&self.supply_point).handovers;
         let handover = known.iter().find(|h| h.id == id);
         match handover {
-            Some(handover) if handover.involves(party) => Ok(Some(handover.clone())),
+            Some(handover) if ledger.is_involved(party, handover) => Ok(Some(handover.clone())),
             _ => Err(Code::NotFound),
         }
     }
@@ -177,8 +176,9 @@ impl Deposit {
         let losing = handover
             .filter(|h| h.losing_party.as_ref() == Some(party))
             .and_then(|h| h.losing_registration.clone());
-        // A grant for this very handover says more than another one.
-        let grants = point.grants.iter().filter(|grant| grant.party == *party);
+        // A grant for this very handover says more than another one; one of a closing read says nothing of keys.
+        let grants = point.grants.iter();
+        let grants = grants.filter(|grant| grant.party == *party && grant.has_credentials());
         let grant = grants.max_by_key(|grant| Some(grant.handover) == self.handover);
         let facts = DepositFacts {
             depositor: party.clone(),
@@ -239,11 +239,12 @@ fn store(
 ) -> (Value, u64) {
     let header = prepared.body.header().clone();
     let party = &caller.identity.id;
-    let gaining = handover.is_some_and(|h| h.gaining_party.as_ref() == Some(party));
+    let gaining = handover.is_some_and(|h| ledger.gains(party, h));
+    let former = is_former(party, handover, ground, ledger);
     let origin = match (handover, header.component) {
-        (None, _) if is_former(handover, ground, ledger) => Origin::Former,
+        (None, _) if former => Origin::Former,
         (None, _) => Origin::Standing,
-        (Some(_), Component::Credentials) if is_former(handover, ground, ledger) => Origin::Former,
+        (Some(_), Component::Credentials) if former => Origin::Former,
         (Some(_), Component::Credentials) if gaining => Origin::WriteAhead,
         (Some(_), Component::Read) if gaining => Origin::GainingRead,
         (Some(_), _) => Origin::Losing,
@@ -316,8 +317,13 @@ fn store(
 }
 
 /// Whether a depositor neither supplies the point nor takes it over: all that it has is a grant, and that for another
-/// handover than this one, or for one whose registration does not stand.
-fn is_former(handover: Option<&Handover>, ground: &Ground, ledger: &Ledger<'_>) -> bool {
+/// handover than this one, or for one whose registration does not stand or is another's by now.
+fn is_former(
+    party: &PartyId,
+    handover: Option<&Handover>,
+    ground: &Ground,
+    ledger: &Ledger<'_>,
+) -> bool {
     let Ground::Grant(id) = ground else {
         return false;
     };
@@ -326,24 +332,8 @@ fn is_former(handover: Option<&Handover>, ground: &Ground, ledger: &Ledger<'_>) 
         let granted = |g: &Grant| g.id == *id && g.handover == handover.id;
         let secured = registration_of(point, handover)
             .is_some_and(|r| stands(&point.registrations, r, ledger.now) == Standing::Secured);
-        !(secured && point.grants.iter().any(granted))
+        !(secured && ledger.gains(party, handover) && point.grants.iter().any(granted))
     })
-}
-
-/// Whether there is room for `added` more beside what somebody has at a supply point since these times. What is kept is
-/// read with every decision about the point, and a generation of keys goes only when the meter is proven to hold
-/// another: so the number of them is bounded, at a rate that no meter is changed at.
-pub(super) fn has_room(
-    since: impl Iterator<Item = Timestamp>,
-    added: usize,
-    now: Timestamp,
-) -> bool {
-    let (mut all, mut lately) = (added, added);
-    for at in since {
-        all += 1;
-        lately += usize::from(now.since(at) < A_DAY);
-    }
-    all <= MAX_KEPT && lately <= MAX_A_DAY
 }
 
 /// Keeps the stanzas that the depositor made, encrypted under the record.
@@ -424,29 +414,5 @@ impl StoredEnvelope {
             generation: self.generation,
             handover: self.handover,
         }
-    }
-}
-
-/// Within which time `MAX_A_DAY` holds.
-const A_DAY: Duration = Duration::from_secs(86_400);
-/// Envelopes of one component that a depositor adds at one supply point within a day.
-const MAX_A_DAY: usize = 32;
-/// Envelopes of one component that are kept of a depositor at one supply point: one a month for twenty years.
-const MAX_KEPT: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_is_room_for_so_many_a_day_and_for_so_many_in_all() {
-        let now = Timestamp::from_seconds(2_000_000_000);
-        let room = |each: Duration, count: u32| {
-            let times = (0..count).map(|n| now.before(each * n));
-            has_room(times, 1, now)
-        };
-        let minute = Duration::from_secs(60);
-        assert!(room(minute, 31) && !room(minute, 32));
-        assert!(room(A_DAY, 255) && !room(A_DAY, 256));
     }
 }

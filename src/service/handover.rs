@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::supplier::is_involved;
 use super::{Caller, Escrow, Failure};
 use crate::handover::State;
 use crate::store::{Handover, HandoverFilter, Page, ReadState, Side};
@@ -152,12 +153,14 @@ impl Escrow {
                 needs.guarded.insert(supply_point.clone());
             })
             .await?;
-        facts
-            .supply_points
-            .get(&supply_point)
-            .and_then(|point| point.handovers.iter().find(|h| h.id == id))
-            .filter(|handover| handover.involves(party))
-            .map(|handover| HandoverView::from(handover.clone()))
+        let point = facts.supply_points.get(&supply_point);
+        let shown = point.and_then(|point| {
+            let handover = point.handovers.iter().find(|h| h.id == id)?;
+            let now = self.shared.clock.now();
+            is_involved(party, &facts.directory, point, handover, now).then(|| handover.clone())
+        });
+        shown
+            .map(HandoverView::from)
             .ok_or_else(|| Failure::refused(Code::NotFound))
     }
 }

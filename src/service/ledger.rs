@@ -13,7 +13,7 @@ use crate::store::{
     SupplyPointFacts,
 };
 use crate::tlog::{Draft, Frontier, Hash, NodeId, TreeHead, leaf_hash};
-use crate::types::{Code, PartyId, Random, SupplyPoint, Timestamp};
+use crate::types::{Code, Random, SupplyPoint, Timestamp};
 
 /// The batch's view of the world. What one request changes, the next one sees.
 pub(super) struct Ledger<'a> {
@@ -93,16 +93,6 @@ impl<'a> Ledger<'a> {
             .supply_points
             .get(supply_point)
             .unwrap_or(&UNKNOWN)
-    }
-
-    /// Whether the party supplies the point or did, is about to, or holds or deposited keys of it. Whoever does not is an
-    /// outsider there.
-    pub(super) fn has_part(&self, party: &PartyId, supply_point: &SupplyPoint) -> bool {
-        let point = self.point(supply_point);
-        point.handovers.iter().any(|h| h.involves(party))
-            || point.grants.iter().any(|grant| grant.party == *party)
-            || point.envelopes.iter().any(|e| e.depositor == *party)
-            || self.registered_party(supply_point, self.now).as_ref() == Some(party)
     }
 
     pub(super) fn point_mut(&mut self, supply_point: &SupplyPoint) -> &mut SupplyPointFacts {

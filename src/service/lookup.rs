@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::allowance::Use;
 use super::ledger::{Act, Ledger};
 use super::release_facts::serial_of;
 use super::sequencer::{Answer, Command, Verdict};
@@ -27,7 +28,7 @@ pub struct LookupRequest {
 }
 
 impl Escrow {
-    /// Answers a question about a supply point; the question is an entry.
+    /// Answers a question about a supply point. One about somebody else's is an entry.
     pub async fn look_up(&self, caller: Caller, request: LookupRequest) -> Result<Answer, Failure> {
         let party = caller.party()?.clone();
         let stated = request.purpose.as_deref().unwrap_or_default();
@@ -48,8 +49,7 @@ impl Escrow {
 
 struct LookUp {
     request: LookupRequest,
-    /// For how often the party has looked up what is not its own. Only here it is known whether this is; what is
-    /// decided twice, as its batch failed, counts twice.
+    /// For how often the party has looked up what is not its own: only the transaction knows whether this is.
     shared: Arc<Shared>,
 }
 
@@ -63,30 +63,30 @@ impl Command for LookUp {
         let facts = self.facts(caller, ledger);
         let decision = ledger.rules.policy.decide_lookup(&facts);
         let own = facts.registered || facts.gaining;
-        if !own && decision.refusal.is_none() {
-            let limit = ledger.rules.terms.lookups_per_minute;
-            let now = self.shared.clock.now();
-            if !self.shared.quota.look_up(party.as_str(), limit, now) {
-                return Verdict::Refused(Failure::refused(Code::RateLimited));
-            }
-        }
-        let act = Act::of(
-            match decision.refusal {
-                None => "supply_point.looked_up",
-                Some(_) => "lookup.refused",
-            },
-            caller,
-        )
-        .about(&self.request.supply_point)
-        .outside(!facts.registered && !facts.gaining)
-        .shows("policy", ledger.rules.policy.digest().to_string())
-        .shows("policies", json!(decision.policies))
-        .hides("purpose", json!(self.request.purpose));
+        let kind = match decision.refusal {
+            None => "supply_point.looked_up",
+            Some(_) => "lookup.refused",
+        };
+        let act = Act::of(kind, caller)
+            .about(&self.request.supply_point)
+            .outside(!own)
+            .shows("policy", ledger.rules.policy.digest().to_string())
+            .shows("policies", json!(decision.policies))
+            .hides("purpose", json!(self.request.purpose));
         if let Some(code) = decision.refusal {
             ledger.append(act.refused(code));
             return Verdict::Refused(Failure::recorded(code));
         }
-        let entry = ledger.append(act);
+        // Answers about others must not add up to a list of who has what. One's own is told to nobody else.
+        let entry = if own {
+            None
+        } else {
+            let terms = &ledger.rules.terms;
+            if let Err(spent) = self.shared.allow(Use::LookUp, party, terms) {
+                return Verdict::Refused(spent);
+            }
+            Some(ledger.append(act))
+        };
         let point = ledger.point(&self.request.supply_point);
         let mut answer = json!({
             "supply_point": self.request.supply_point,
@@ -116,7 +116,7 @@ impl Command for LookUp {
             answer["handovers"] = point
                 .handovers
                 .iter()
-                .filter(|handover| handover.involves(party))
+                .filter(|handover| ledger.is_involved(party, handover))
                 .map(|handover| {
                     json!({
                         "id": handover.id, "state": handover.state,
@@ -126,10 +126,7 @@ impl Command for LookUp {
                 })
                 .collect::<Value>();
         }
-        Verdict::Done {
-            answer,
-            entry: Some(entry),
-        }
+        Verdict::Done { answer, entry }
     }
 }
 

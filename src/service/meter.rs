@@ -1,11 +1,15 @@
 //! Registered suppliers say what meter hangs at their supply points, before any switch is in sight.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::allowance::Use;
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Answer, Command, Verdict};
-use super::{Caller, Escrow, Failure};
+use super::{Caller, Escrow, Failure, Shared};
 use crate::store::{Meter, Needs};
 use crate::types::{Code, MeterSerial, SupplyPoint, SupplyStartDate};
 
@@ -31,8 +35,24 @@ pub struct MeterStatement {
     pub effective_from: Option<SupplyStartDate>,
 }
 
+impl MeterStatement {
+    /// Whether it says nothing that was not said before.
+    fn repeats(&self, known: &Meter) -> bool {
+        let said = (
+            (self.smart, &self.class, &self.serial),
+            (&self.head_end_manager, self.installed),
+        );
+        let had = (
+            (known.smart, &known.class, &known.serial),
+            (&known.head_end_manager, known.installed),
+        );
+        let from = self.effective_from;
+        said == had && from.is_none_or(|from| from == known.effective_from)
+    }
+}
+
 impl Escrow {
-    /// Records what the registered supplier says of its meter.
+    /// Records what the registered supplier says of its meter. Saying the same again changes nothing.
     pub async fn put_meter(
         &self,
         caller: Caller,
@@ -50,6 +70,7 @@ impl Escrow {
         let command = PutMeter {
             supply_point,
             statement,
+            shared: Arc::clone(&self.shared),
         };
         self.limited(&party, self.submit(caller, None, command))
             .await
@@ -59,6 +80,8 @@ impl Escrow {
 struct PutMeter {
     supply_point: SupplyPoint,
     statement: MeterStatement,
+    /// For how often the party has said something else.
+    shared: Arc<Shared>,
 }
 
 impl Command for PutMeter {
@@ -79,8 +102,7 @@ impl Command for PutMeter {
         let Ok(today) = SupplyStartDate::containing(ledger.now) else {
             return Verdict::Refused(Failure::refused(Code::ClockBack));
         };
-        let said = self.statement.clone();
-        let effective_from = said.effective_from.unwrap_or(today);
+        let effective_from = self.statement.effective_from.unwrap_or(today);
         if effective_from > today {
             return Verdict::Refused(Failure::because(
                 Code::MalformedRequest,
@@ -88,9 +110,27 @@ impl Command for PutMeter {
             ));
         }
         let point = ledger.point(&self.supply_point);
-        let meter = Meter {
+        let version = point.meter_versions + 1;
+        // What held before the meter of today is history.
+        let known = point.meter.as_ref();
+        let in_force = known.is_none_or(|known| known.effective_from <= effective_from);
+        if let Some(known) = known.filter(|known| known.recorded_by == *party) {
+            if self.statement.repeats(known) {
+                return answered(known, true);
+            }
+            // A meter is not exchanged twice a day; who says so, or tells of the past, uses up what it may repeat.
+            let lately = ledger.now.since(known.recorded_at) < A_DAY;
+            let terms = &ledger.rules.terms;
+            if (lately || !in_force)
+                && let Err(spent) = self.shared.allow(Use::Repeat, party, terms)
+            {
+                return Verdict::Refused(spent);
+            }
+        }
+        let said = self.statement.clone();
+        let mut meter = Meter {
             supply_point: self.supply_point.clone(),
-            version: point.meter_versions + 1,
+            version,
             recorded_at: ledger.now,
             recorded_by: party.clone(),
             smart: said.smart,
@@ -99,10 +139,8 @@ impl Command for PutMeter {
             head_end_manager: said.head_end_manager,
             installed: said.installed,
             effective_from,
+            entry: None,
         };
-        // What held before the meter of today is history.
-        let known = point.meter.as_ref();
-        let in_force = known.is_none_or(|known| known.effective_from <= effective_from);
         let entry = ledger.append(
             Act::of("meter.stated", caller)
                 .about(&self.supply_point)
@@ -112,21 +150,27 @@ impl Command for PutMeter {
                 .hides("serial", meter.serial.normalised())
                 .hides("head_end_manager", json!(meter.head_end_manager)),
         );
-        let answer = json!({
-            "supply_point": meter.supply_point, "version": meter.version, "in_force": in_force,
-        });
+        meter.entry = Some(entry);
+        let answer = answered(&meter, in_force);
         let point = ledger.point_mut(&self.supply_point);
         point.meter_versions = meter.version;
         if in_force {
             point.meter = Some(meter.clone());
         }
         ledger.changes.meters.push(meter);
-        Verdict::Done {
-            answer,
-            entry: Some(entry),
-        }
+        answer
     }
 }
 
+fn answered(meter: &Meter, in_force: bool) -> Verdict {
+    Verdict::Done {
+        answer: json!({
+            "supply_point": meter.supply_point, "version": meter.version, "in_force": in_force,
+        }),
+        entry: meter.entry,
+    }
+}
+
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Bytes of a class or a name.
 const MAX_TEXT: usize = 64;

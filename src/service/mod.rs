@@ -3,6 +3,7 @@
 //! Each use case prepares what is slow (signatures, key encapsulation) outside the transaction, then submits a command
 //! that decides over facts inside it. The sequencer commits commands in batches, then anchors, signs and answers.
 
+mod allowance;
 mod anchor;
 mod caller;
 mod confirm;
@@ -25,10 +26,12 @@ mod registration;
 mod release;
 mod release_facts;
 mod retire;
+mod room;
 mod rules;
 mod sealing_key;
 mod sequencer;
 mod signature;
+mod supplier;
 #[cfg(test)]
 mod tests;
 mod witnesses;
@@ -60,6 +63,7 @@ use crate::custody::Custody;
 use crate::store::{Needs, Store};
 use crate::tlog::{Checkpoint, Frontier, Hash, KeyName, LogKey, Note, TreeHead, VerifierKey};
 use crate::types::{Clock, Random};
+use allowance::Allowances;
 use anchor::{Anchor, Fence};
 use quota::Quota;
 use sequencer::{Command, Sequencer, Settled, Submission};
@@ -101,6 +105,7 @@ struct Shared {
     random: Arc<dyn Random>,
     fence: Fence,
     quota: Quota,
+    allowances: Allowances,
     log_key: LogKey,
     /// The newest head that may be signed.
     anchored: watch::Receiver<TreeHead>,
@@ -127,6 +132,7 @@ impl Escrow {
             random: foundation.random,
             fence: Fence::default(),
             quota: Quota::default(),
+            allowances: Allowances::default(),
             log_key,
             anchored: anchored.clone(),
             witnessing: foundation.witnessing,

@@ -176,6 +176,12 @@ impl Command for SetStatus {
         let Some(known) = ledger.facts.directory.party(&self.party).cloned() else {
             return Verdict::Refused(Failure::refused(Code::PartyUnknown));
         };
+        if known.status == self.status {
+            return Verdict::Done {
+                answer: json!({ "id": known.id, "status": known.status }),
+                entry: None,
+            };
+        }
         let kind = match self.status {
             PartyStatus::Live => "party.resumed",
             PartyStatus::Suspended => "party.suspended",

@@ -1,8 +1,7 @@
 //! How many refusals a party may cause, so that nobody can fill a log that is never pruned.
 //!
 //! Refusals that no entry records (those of checks 1 to 4, those above the quota) are counted; the counts become one
-//! entry a minute. Look-ups by a party that neither supplies the point nor is about to have a limit of their own, so
-//! that answers do not add up to a list of who has what.
+//! entry a minute.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -80,7 +79,6 @@ struct Counts {
     spent: BTreeMap<String, u32>,
     /// Attempts under way, whatever the minute.
     running: BTreeMap<String, u32>,
-    looked_up: BTreeMap<String, u32>,
     unwritten: BTreeMap<(u64, String, Code), u64>,
     unanswered: Option<Finished>,
 }
@@ -158,15 +156,6 @@ impl Quota {
         self.ended.notify_waiters();
     }
 
-    /// Takes one of the party's look-ups of this minute; none is left if it answers `false`.
-    pub(super) fn look_up(&self, party: &str, limit: u32, now: Timestamp) -> bool {
-        let mut counts = self.counts(now);
-        let taken = counts.looked_up.entry(party.to_owned()).or_default();
-        let left = *taken < limit;
-        *taken += u32::from(left);
-        left
-    }
-
     /// Counts a refusal that is not.
     pub(super) fn count(&self, party: &str, code: Code, now: Timestamp) {
         let mut counts = self.counts(now);
@@ -202,7 +191,6 @@ impl Quota {
         if counts.minute < minute {
             counts.minute = minute;
             counts.spent.clear();
-            counts.looked_up.clear();
         }
         counts
     }
@@ -231,8 +219,8 @@ impl Counts {
 /// Whether a failure is the party's doing, and not the service's.
 fn is_charged(failure: &Failure) -> bool {
     match failure.blames() {
-        // Who waits for the next minute is not refused anything that it could find out by asking.
-        None | Some(Code::RateLimited) => false,
+        // Who is told to wait is not refused anything that it could find out by asking.
+        None | Some(Code::RateLimited | Code::AllowanceSpent) => false,
         Some(_) => true,
     }
 }
@@ -319,15 +307,5 @@ mod tests {
         assert_eq!(others.summaries[0].minute, NEXT);
         quota.written(LATER);
         assert_eq!(quota.finished(LATER, &SystemRandom), None);
-    }
-
-    #[test]
-    fn look_ups_are_limited_per_party_and_minute() {
-        let quota = Quota::default();
-        let taken = |party, now| quota.look_up(party, 1, now);
-        assert!(taken("a", NOW));
-        assert!(!taken("a", NOW));
-        assert!(taken("b", NOW));
-        assert!(taken("a", NEXT));
     }
 }

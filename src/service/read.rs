@@ -1,6 +1,6 @@
 //! The closing read: both suppliers must use the same one, so the gaining supplier accepts it or disputes it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::confirm::gained;
 use super::deposit::Deposit;
@@ -12,7 +12,7 @@ use crate::store::{Handover, Needs, Origin, ReadState};
 use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
 
 impl Escrow {
-    /// Accepts the losing supplier's read: from now on both use it.
+    /// Accepts the losing supplier's read: from now on both use it. Accepting it again changes nothing.
     pub async fn accept_read(
         &self,
         caller: Caller,
@@ -143,6 +143,12 @@ impl Command for SettleRead {
                 Event::HoldPlaced,
             ),
         };
+        if self.word == Word::Accept && handover.read == read {
+            return Verdict::Done {
+                answer: answer(&handover),
+                entry: handover.read_entry,
+            };
+        }
         let entry = ledger.append(
             Act::of(kind, caller)
                 .about(&self.supply_point)
@@ -158,21 +164,27 @@ impl Command for SettleRead {
             Ok(state) if moves => state,
             _ => handover.state,
         };
-        let answer = json!({
-            "handover": handover.id,
-            "state": state.as_str(),
-            "read": read,
-        });
-        ledger.put_handover(Handover {
+        let handover = Handover {
             state,
             read,
+            read_entry: Some(entry),
             ..handover
-        });
+        };
+        let answer = answer(&handover);
+        ledger.put_handover(handover);
         Verdict::Done {
             answer,
             entry: Some(entry),
         }
     }
+}
+
+fn answer(handover: &Handover) -> Value {
+    json!({
+        "handover": handover.id,
+        "state": handover.state.as_str(),
+        "read": handover.read,
+    })
 }
 
 fn no_read() -> Verdict {

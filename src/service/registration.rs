@@ -7,14 +7,15 @@ use serde_json::json;
 
 use super::ledger::{Act, Ledger};
 use super::recover::UNHEARD;
-use super::release_facts::{holder, registration_of};
 use super::sequencer::{Command, Verdict};
+use super::supplier::{holder, registration_of, stands};
 use super::{Caller, Escrow, Failure};
 use crate::handover::{
-    Change, Event, Registration, RegistrationEvent, State, Status, previous_supplier, supplier_at,
+    Change, Event, Registration, RegistrationEvent, State, Status, previous_supplier,
 };
 use crate::identity::Kind;
-use crate::store::{Handover, Needs, ReadState};
+use crate::policy::Standing;
+use crate::store::{Handover, Needs, ReadState, SupplyPointFacts};
 use crate::types::{Code, Component, HandoverId, SupplyPoint, Timestamp};
 
 /// What became of one record.
@@ -200,6 +201,7 @@ fn follow(registration: &Registration, change: &Change, ledger: &mut Ledger<'_>)
         ledger.put_handover(handover);
     }
     learn_losers(&registration.supply_point, ledger);
+    restore_overtaken(&registration.supply_point, ledger);
 }
 
 /// The handover as the registration's new status leaves it.
@@ -212,8 +214,8 @@ fn settled(mut handover: Handover, registration: &Registration, ledger: &Ledger<
     if let Ok(state) = crate::handover::next(handover.state, event) {
         handover.state = state;
     }
-    if event == Event::RegistrationRestored && handover.state == State::Expected {
-        deposited_before(&mut handover, ledger);
+    if event == Event::RegistrationRestored {
+        resume(&mut handover, ledger);
     }
     handover.erroneous_return = registration.erroneous_return;
     // The supplier may have joined, or taken the MPID over, since the handover was opened.
@@ -251,8 +253,10 @@ fn opened(id: HandoverId, registration: &Registration, ledger: &Ledger<'_>) -> O
         outcome: None,
         confirmed_generation: None,
         confirmed_entry: None,
+        rejected_entry: None,
         erased_after: None,
         read: ReadState::Open,
+        read_entry: None,
         erroneous_return: registration.erroneous_return,
     };
     learn_loser(&mut handover, ledger);
@@ -322,17 +326,49 @@ fn deposited_before(handover: &mut Handover, ledger: &Ledger<'_>) {
     }
 }
 
-impl Ledger<'_> {
-    /// Who is registered at a supply point at an instant, if it takes part.
-    pub(super) fn registered_party(
-        &self,
-        supply_point: &SupplyPoint,
-        at: Timestamp,
-    ) -> Option<crate::types::PartyId> {
-        let point = self.point(supply_point);
-        let registration = supplier_at(&point.registrations, at)?;
-        holder(&self.facts.directory, registration, at).cloned()
+/// A handover that begins anew is where the deposit and the release of before have brought it.
+fn resume(handover: &mut Handover, ledger: &Ledger<'_>) {
+    if handover.state != State::Expected {
+        return;
     }
+    deposited_before(handover, ledger);
+    if handover.released_at.is_some()
+        && let Ok(state) = crate::handover::next(handover.state, Event::Granted)
+    {
+        handover.state = state;
+    }
+}
+
+/// What a later switch had overtaken is its supplier's again once that switch is void.
+fn restore_overtaken(supply_point: &SupplyPoint, ledger: &mut Ledger<'_>) {
+    let point = ledger.point(supply_point);
+    let restored = point.handovers.iter().filter_map(|handover| {
+        let state = crate::handover::next(handover.state, Event::SuccessorVoided).ok()?;
+        let handover = Handover {
+            state,
+            ..handover.clone()
+        };
+        (!is_overtaken(&handover, point, ledger.now)).then_some(handover)
+    });
+    for mut handover in restored.collect::<Vec<_>>() {
+        resume(&mut handover, ledger);
+        ledger.put_handover(handover);
+    }
+}
+
+/// Whether a handover's own registration does not stand, or a later one that has been granted the keys does.
+fn is_overtaken(handover: &Handover, point: &SupplyPointFacts, now: Timestamp) -> bool {
+    let secured = |handover: &Handover| {
+        registration_of(point, handover)
+            .is_some_and(|r| stands(&point.registrations, r, now) == Standing::Secured)
+    };
+    let mut others = point.handovers.iter();
+    !secured(handover)
+        || others.any(|later| {
+            later.effective_at > handover.effective_at
+                && later.released_at.is_some()
+                && secured(later)
+        })
 }
 
 /// Registrations of one supply point: a feed that has lost its way must not keep the one writer busy for all others.

@@ -3,18 +3,22 @@
 //! `issue` has made a release after deciding in advance; here everything is decided again, inside the transaction, over
 //! facts that cannot change before the commit. What was made for other facts is thrown away.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
+use super::allowance::Use;
 use super::issue::Prepared;
 use super::ledger::{Act, Ledger};
 use super::release_facts::{Ask, Assessed};
 use super::sequencer::{Command, Idempotency, Settled, Submission, Verdict};
-use super::{Caller, Escrow, Failure, Receipt};
+use super::{Caller, Escrow, Failure, Receipt, Rules, Shared};
 use crate::handover::Event;
 use crate::policy::{Decision, Purpose};
 use crate::store::{Grant, Handover, Needs};
 use crate::types::{
-    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, MeterSerial, PartyId, SupplyPoint,
+    Code, Component, Digest, EnvelopeId, GrantId, HandoverId, KeyId, MeterSerial, PartyId,
+    SupplyPoint,
 };
 
 /// What a party asks to have released.
@@ -111,6 +115,7 @@ impl Escrow {
                     command: Box::new(Hand {
                         ask: ask.clone(),
                         prepared,
+                        shared: Arc::clone(&self.shared),
                     }),
                 })
                 .await?;
@@ -137,6 +142,8 @@ impl Escrow {
 struct Hand {
     ask: Ask,
     prepared: Option<Prepared>,
+    /// For how often the party has had something delivered again.
+    shared: Arc<Shared>,
 }
 
 impl Command for Hand {
@@ -163,21 +170,12 @@ impl Command for Hand {
             return Verdict::Stale;
         }
         let known = assessed.granted_before(&party, &prepared.key_id).cloned();
-        if known
-            .as_ref()
-            .is_some_and(|grant| grant.id != prepared.grant)
-        {
-            // Somebody with the same rights was faster: its bytes are the ones to hand out.
-            return Verdict::Stale;
-        }
         let release = Digest::of(&prepared.release);
-        if known.as_ref().is_some_and(|grant| grant.release != release) {
-            return Verdict::Refused(Failure::Broken(format!(
-                "grant {} would be delivered with other bytes than before",
-                prepared.grant
-            )));
-        }
-        if known.is_none() && !assessed.has_room(&party, ledger.now) {
+        if let Some(known) = &known {
+            if let Err(verdict) = self.check_delivery(known, prepared.grant, release, rules) {
+                return verdict;
+            }
+        } else if !assessed.has_room(&party, ledger.now) {
             let refusal = Some(Code::RateLimited);
             let full = Decision {
                 refusal,
@@ -226,6 +224,28 @@ impl Command for Hand {
 }
 
 impl Hand {
+    /// Whether what was prepared is delivered as one more delivery of a known grant.
+    fn check_delivery(
+        &self,
+        known: &Grant,
+        prepared: GrantId,
+        release: Digest,
+        rules: &Rules,
+    ) -> Result<(), Verdict> {
+        if known.id != prepared {
+            // Somebody with the same rights was faster: its bytes are the ones to hand out.
+            return Err(Verdict::Stale);
+        }
+        if known.release != release {
+            return Err(Verdict::Refused(Failure::Broken(format!(
+                "grant {prepared} would be delivered with other bytes than before"
+            ))));
+        }
+        self.shared
+            .allow(Use::Repeat, &known.party, &rules.terms)
+            .map_err(Verdict::Refused)
+    }
+
     fn refuse(
         &self,
         decision: &Decision,
@@ -276,11 +296,15 @@ impl Hand {
             .grants
             .push(grant.clone());
         ledger.changes.grants.push(grant.clone());
-        // The read alone opens no meter: it is no step of the handover.
-        if ledger
-            .point(&self.ask.supply_point)
-            .holds_credentials(grant)
-        {
+        // The read alone opens no meter, and who gets its own keys back is handed nothing over: neither is a step of the
+        // handover, nor ends what holds it.
+        let point = ledger.point(&self.ask.supply_point);
+        let hands_over = point.envelopes.iter().any(|envelope| {
+            envelope.component == Component::Credentials
+                && (self.ask.handover.is_some() || envelope.depositor != grant.party)
+                && grant.envelopes.iter().any(|given| given.id == envelope.id)
+        });
+        if hands_over {
             advance(&self.ask.supply_point, grant.handover, ledger);
         }
     }

@@ -3,13 +3,12 @@
 use serde_json::{Value, json};
 
 use super::ReleaseRequest;
-use super::deposit::has_room;
-use crate::handover::{
-    Registration, Terms, Window, first_ahead, precedence, standing, supplier_at,
-};
+use super::room::has_room;
+use super::supplier::{holder, is_involved, registration_of, stands};
+use crate::handover::{Registration, Terms, Window, first_ahead, precedence, supplier_at};
 use crate::policy::{Purpose, ReleaseFacts, Standing};
 use crate::store::{
-    Directory, Facts, Grant, GrantedEnvelope, Ground, Handover, Origin, ReadState, SealingKey,
+    Directory, Facts, Grant, GrantedEnvelope, Ground, Origin, ReadState, SealingKey,
     StoredEnvelope, SupplyPointFacts,
 };
 use crate::types::{
@@ -108,10 +107,7 @@ impl Ask {
             key_active: key.is_some_and(|key| key.active_at(now)),
             key_owner: key.map(|key| key.party.clone()),
             over_threshold: false,
-            // Only a dispute that came before the first release holds anything back.
-            read_disputed: handover.is_some_and(|h| {
-                h.released_at.is_none() && matches!(h.read, ReadState::Disputed { .. })
-            }),
+            read_disputed: self.is_disputed(party, point, (registration, &matching)),
             dispute_holds: terms.dispute_holds_credentials,
             on_hold: false,
         };
@@ -123,7 +119,7 @@ impl Ask {
                 }
             },
             involved: match self.handover {
-                Some(_) => handover.is_some_and(|h| h.involves(party)),
+                Some(_) => handover.is_some_and(|h| is_involved(party, directory, point, h, now)),
                 None => facts.registered.as_ref() == Some(party),
             },
             late: handover.is_some_and(|h| h.deposited_at.is_some_and(|at| at > h.effective_at)),
@@ -134,6 +130,31 @@ impl Ask {
             left_out: left_out.into_iter().map(|envelope| envelope.id).collect(),
             facts,
         }
+    }
+
+    /// Whether a dispute that came before the first release is about what is asked for: that of the handover; or, where a
+    /// supplier wants keys back that others deposited, that of the handover by which it supplies. Otherwise getting
+    /// one's own keys back would be the way round every hold.
+    fn is_disputed(
+        &self,
+        party: &PartyId,
+        point: &SupplyPointFacts,
+        (registration, asked): (Option<&Registration>, &[StoredEnvelope]),
+    ) -> bool {
+        let about = self.handover.or_else(|| {
+            let of_others = asked.iter().any(|envelope| envelope.depositor != *party);
+            let registration = registration.filter(|_| of_others)?;
+            Some(HandoverId::of(
+                &self.supply_point,
+                &registration.registration_id,
+            ))
+        });
+        let mut handovers = point.handovers.iter();
+        handovers.any(|h| {
+            Some(h.id) == about
+                && h.released_at.is_none()
+                && matches!(h.read, ReadState::Disputed { .. })
+        })
     }
 
     /// Everything that the meter may hold, newest first, and the closing reads; and which component decides.
@@ -168,6 +189,7 @@ impl Assessed {
     pub(super) fn granted(&self) -> Vec<GrantedEnvelope> {
         let granted = self.candidates.iter().map(|envelope| GrantedEnvelope {
             id: envelope.id,
+            component: envelope.component,
             generation: envelope.generation,
             status: envelope.status,
         });
@@ -234,27 +256,6 @@ fn newest_of_each(newest_first: impl Iterator<Item = StoredEnvelope>) -> Vec<Sto
     kept
 }
 
-/// The registration behind a handover.
-pub(super) fn registration_of<'p>(
-    point: &'p SupplyPointFacts,
-    handover: &Handover,
-) -> Option<&'p Registration> {
-    point
-        .registrations
-        .iter()
-        .find(|r| r.registration_id == handover.registration_id)
-}
-
-/// Who holds the registration's MPID: from its start on, or now if it has started.
-pub(super) fn holder<'d>(
-    directory: &'d Directory,
-    registration: &Registration,
-    now: Timestamp,
-) -> Option<&'d PartyId> {
-    let at = registration.effective_at()?.max(now);
-    directory.holder(registration.supplier?, Role::Supplier, at)
-}
-
 /// Whether the records of the time bear out the ground on which an envelope was admitted. A meter may hold what its
 /// supplier deposited, whatever has become of the registration since; so nothing that was recorded later counts.
 fn rightly_deposited(
@@ -285,22 +286,6 @@ fn rightly_deposited(
                         .is_some_and(|mpid| directory.had(depositor, mpid, Role::Supplier, at))
             })
         }
-    }
-}
-
-/// How a registration stands, in the words of the policies.
-pub(super) fn stands(
-    all: &[Registration],
-    registration: &Registration,
-    now: Timestamp,
-) -> Standing {
-    use crate::handover::Standing as Stands;
-    match standing(all, registration, now) {
-        Stands::Secured => Standing::Secured,
-        Stands::NotSecured => Standing::NotSecured,
-        Stands::Withdrawn => Standing::Withdrawn,
-        Stands::Annulled => Standing::Annulled,
-        Stands::Superseded => Standing::Superseded,
     }
 }
 

@@ -178,8 +178,10 @@ fn confirmed(point: &SupplyPoint, now: Timestamp) -> Handover {
         outcome: Some("rotated".to_owned()),
         confirmed_generation: Some(1),
         confirmed_entry: Some(0),
+        rejected_entry: None,
         erased_after: Some(now),
         read: ReadState::Open,
+        read_entry: None,
         erroneous_return: false,
     }
 }
@@ -222,6 +224,7 @@ impl World {
             random: Arc::new(SystemRandom),
             fence: Fence::default(),
             quota: Quota::default(),
+            allowances: Allowances::default(),
             anchored,
             witnessing: None,
             cosigned: watch::Sender::default(),

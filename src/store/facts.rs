@@ -133,10 +133,14 @@ pub struct Handover {
     pub confirmed_generation: Option<u32>,
     /// The entry of the newest confirmation.
     pub confirmed_entry: Option<u64>,
+    /// The entry of the newest rejection.
+    pub rejected_entry: Option<u64>,
     /// From when what was retired is erased: fixed when a generation is first confirmed.
     pub erased_after: Option<Timestamp>,
     /// Whether the closing read is agreed.
     pub read: ReadState,
+    /// The entry that says so.
+    pub read_entry: Option<u64>,
     /// Whether it gives back a supply point that was switched in error.
     pub erroneous_return: bool,
 }
@@ -298,6 +302,8 @@ pub struct Grant {
 pub struct GrantedEnvelope {
     /// Which.
     pub id: EnvelopeId,
+    /// What is in it.
+    pub component: Component,
     /// Its generation.
     pub generation: u32,
     /// Its status then.
@@ -305,6 +311,12 @@ pub struct GrantedEnvelope {
 }
 
 impl Grant {
+    /// Whether it gave credentials, and not a closing read alone.
+    pub fn has_credentials(&self) -> bool {
+        let credentials = |granted: &GrantedEnvelope| granted.component == Component::Credentials;
+        self.envelopes.iter().any(credentials)
+    }
+
     /// Digest of the set of envelopes: with handover, party and key it makes the grant unique.
     pub fn envelopes_digest(envelopes: &[GrantedEnvelope]) -> Digest {
         let ids: Vec<&[u8]> = envelopes
@@ -338,6 +350,8 @@ pub struct Meter {
     pub installed: Option<SupplyStartDate>,
     /// From when this holds. Of all statements the one that holds from the latest date is in force.
     pub effective_from: SupplyStartDate,
+    /// The entry that records it.
+    pub entry: Option<u64>,
 }
 
 /// What was answered under an idempotency key.

@@ -138,7 +138,7 @@ fn release_failures(facts: &ReleaseFacts) -> Vec<(&'static str, Code)> {
         ("08", other_meter, Code::MeterMismatch),
         ("09", no_key, Code::RecipientKeyInactive),
         ("10", facts.over_threshold, Code::Quarantined),
-        ("11a", disputed && !recovers && !reads, Code::ReadMismatch),
+        ("11a", disputed && !reads, Code::ReadMismatch),
         ("11b", facts.on_hold, Code::OnHold),
     ];
     let failed = checks.into_iter().filter(|(_, fails, _)| *fails);

@@ -172,8 +172,10 @@ mod tests {
             outcome: None,
             confirmed_generation: None,
             confirmed_entry: None,
+            rejected_entry: None,
             erased_after: None,
             read: ReadState::Open,
+            read_entry: None,
             erroneous_return: false,
         };
         let handover = HandoverView::from(handover);

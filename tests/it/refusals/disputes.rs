@@ -1,9 +1,12 @@
 //! The closing read: disputes that hold, disputes that come too late, and disputes about nothing.
 
+use cos_escrow::envelope::package::Package;
 use serde_json::json;
 
 use super::door::Reply;
-use super::world::{World, closing_read, deposit_body, package, release_body, switched};
+use super::world::{
+    POINT, World, closing_read, deposit_body, package, package_json, release_body, switched,
+};
 
 #[tokio::test]
 async fn accepting_the_read_releases_what_a_dispute_held() {
@@ -26,6 +29,46 @@ async fn accepting_the_read_releases_what_a_dispute_held() {
     let accepted = door.post(&format!("{path}/accept-read"), "").await;
     assert_eq!(accepted.status, 200, "{accepted:?}");
     assert_eq!(world.release("GAIN", switched(), "r1").await.status, 200);
+}
+
+#[tokio::test]
+async fn getting_ones_own_keys_back_is_no_way_round_a_dispute() {
+    let mut world = World::deposited().await;
+    let read = world
+        .sealed_read(world.loser(), &closing_read("head end", "10229.9"))
+        .await;
+    let reply = world.deposit("LOSE", Some(switched()), &[&read]).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let path = format!("/v1/supply-points/{POINT}/release");
+    let loser = world.door_of("LOSE").await;
+    let own = loser.post_as("k1", &path, release_body()).await;
+    assert_eq!(own.status, 200, "{own:?}");
+
+    world.wait_until("2025-07-01T12:00:00Z").await;
+    assert_eq!(dispute(&world, "d1", "10230.5").await.status, 200);
+    let gainer = world.door_of("GAIN").await;
+    let held = gainer.post_as("k1", &path, release_body()).await;
+    assert_eq!(held.refusal(), (403, "read_mismatch".to_owned()));
+    let entry = &world.entries("release.refused").await[0];
+    assert_eq!(entry["leaf"]["policies"], json!(["read-agreed"]));
+    // What it has put into another meter meanwhile is its own.
+    let mut exchanged = package_json(POINT);
+    exchanged["meter"]["serial"] = json!("E19B000000");
+    let exchanged = Package::parse(exchanged.to_string().as_bytes()).unwrap();
+    let exchanged = world.sealed(world.gainer(), &exchanged).await;
+    assert_eq!(world.deposit("GAIN", None, &[&exchanged]).await.status, 201);
+    let new_meter = json!({ "meter_serial": "E19B000000" }).to_string();
+    let own = gainer.post_as("k2", &path, new_meter).await;
+    assert_eq!(own.status, 200, "{own:?}");
+    // That was no release, after which a dispute holds nothing.
+    assert_eq!(world.shown("GAIN", switched()).await["state"], "held");
+    let held = world.release("GAIN", switched(), "k3").await;
+    assert_eq!(held.refusal(), (403, "read_mismatch".to_owned()));
+
+    let accept = format!("/v1/handovers/{}/accept-read", switched());
+    assert_eq!(gainer.post(&accept, "").await.status, 200);
+    let freed = gainer.post_as("k1", &path, release_body()).await;
+    assert_eq!(freed.status, 200, "{freed:?}");
 }
 
 #[tokio::test]
@@ -90,7 +133,7 @@ async fn a_dispute_is_stored_whole_or_not_at_all() {
     let reply = loser
         .post_as("own", &path, deposit_body(&[own.encode()]))
         .await;
-    assert_eq!(reply.refusal(), (403, "wrong_role".to_owned()));
+    assert_eq!(reply.refusal(), (403, "not_gaining_supplier".to_owned()));
     assert_eq!(world.entries("package.deposited").await.len(), stored);
     assert_eq!(
         world.shown("GAIN", switched()).await["read"]["state"],

@@ -351,13 +351,86 @@ async fn a_supplier_that_joins_after_the_announcement_has_its_handover() {
     );
     let door = world.door("party:late").await;
     let path = format!("/v1/handovers/{}", switched());
-    assert_eq!(door.get(&path).await.status, 404);
+    // By the directory it gains the point at once; its work list has it with the next event.
+    assert_eq!(door.get(&path).await.status, 200);
+    let list = "/v1/handovers?role=gaining";
+    assert_eq!(door.get(list).await.json()["handovers"], json!([]));
     let more = json!({ "supplierMpid": "LATE", "supplyStartDate": "2025-07-01" });
     let confirmed = ("RegistrationSecuredActiveNotification", "again");
     world.market.clock.advance(HOUR);
     let line = world.event(POINT, "R1", confirmed, more);
     world.market.register(false, &[line]).await.unwrap();
-    assert_eq!(door.get(&path).await.status, 200);
+    let listed = door.get(list).await.json();
+    assert_eq!(listed["handovers"][0]["id"], json!(switched()));
+}
+
+#[tokio::test]
+async fn who_has_lost_its_mpid_confirms_nothing_and_who_has_it_now_does() {
+    let world = World::releasable().await;
+    assert_eq!(world.release("GAIN", switched(), "r1").await.status, 200);
+    let ahead = write_ahead(&world, "GAIN", switched()).await;
+    assert_eq!(ahead["generation"], 2);
+    let party = |mpid| world.supplier(mpid).party.clone();
+    let operator = world.door("operator:demo").await;
+    let held = json!({ "mpid": "GAIN", "role": "X", "at": world.now() }).to_string();
+    for (party, act) in [(party("GAIN"), "mpids/end"), (party("THRD"), "mpids")] {
+        let path = format!("/v1/parties/{party}/{act}");
+        assert_eq!(operator.post(&path, held.clone()).await.status, 200);
+    }
+
+    let refusal = (403, "not_gaining_supplier".to_owned());
+    let former = world.door_of("GAIN").await;
+    let handover = format!("/v1/handovers/{}", switched());
+    let reply = rotated(&world, "GAIN", switched(), 2).await;
+    assert_eq!(reply.refusal(), refusal);
+    for (act, body) in [("reject", r#"{"reason":"x"}"#), ("accept-read", "")] {
+        let path = format!("{handover}/{act}");
+        assert_eq!(former.post_as(act, &path, body).await.refusal(), refusal);
+    }
+    // Its word on what the meter holds is that of a former supplier by now.
+    assert_eq!(
+        write_ahead(&world, "GAIN", switched()).await["status"],
+        "prepared"
+    );
+
+    let holder = world.door_of("THRD").await;
+    assert_eq!(holder.get(&handover).await.status, 200);
+    let released = world.release("THRD", switched(), "r2").await;
+    assert_eq!(generations(world.stranger(), &released), [2, 1, 3]);
+    let ahead = write_ahead(&world, "THRD", switched()).await;
+    assert_eq!(ahead["generation"], 4);
+    let confirmed = rotated(&world, "THRD", switched(), 4).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    let shown = holder.get(&handover).await.json();
+    assert_eq!(shown["gaining"]["party"], json!(party("THRD")));
+}
+
+#[tokio::test]
+async fn a_handover_that_was_overtaken_in_error_goes_on_where_it_was() {
+    let mut world = World::releasable().await;
+    assert_eq!(world.release("GAIN", switched(), "b1").await.status, 200);
+    assert_eq!(
+        write_ahead(&world, "GAIN", switched()).await["generation"],
+        2
+    );
+    let second = ("R2", "2025-07-04");
+    world.switch_to("THRD", second, json!({})).await;
+    world.wait_until("2025-07-04T12:00:00Z").await;
+    let released = world.release("THRD", handover_of("R2"), "c1").await;
+    assert_eq!(generations(world.stranger(), &released), [2, 1]);
+    let state = async || world.shown("GAIN", switched()).await["state"].clone();
+    assert_eq!(state().await, "superseded");
+    let early = rotated(&world, "GAIN", switched(), 2).await;
+    assert_eq!(early.refusal(), (403, "not_registered_supplier".to_owned()));
+
+    world.market.clock.advance(HOUR);
+    let annulled = ("RegistrationCancelledNotification", "Annulled");
+    let annulled = world.event(POINT, "R2", annulled, json!({}));
+    world.market.register(false, &[annulled]).await.unwrap();
+    assert_eq!(state().await, "released");
+    let confirmed = rotated(&world, "GAIN", switched(), 2).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    assert_eq!(state().await, "confirmed");
 }
 
 #[tokio::test]
@@ -391,6 +464,17 @@ async fn an_mpid_never_belongs_to_two_parties() {
         200,
         "said before"
     );
+}
+
+#[tokio::test]
+async fn the_losing_supplier_is_told_who_confirms() {
+    let world = World::releasable().await;
+    let reply = rotated(&world, "LOSE", switched(), 1).await;
+    assert_eq!(reply.refusal(), (403, "not_gaining_supplier".to_owned()));
+    let title = "only the gaining supplier of the handover may do this";
+    assert_eq!(reply.json()["title"], title);
+    let outsider = rotated(&world, "THRD", switched(), 1).await;
+    assert_eq!(outsider.refusal(), (404, "not_found".to_owned()));
 }
 
 /// Releases, writes new keys ahead and confirms that they are in the meter.

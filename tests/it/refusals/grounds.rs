@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use super::generations::generations;
-use super::world::{POINT, World, package, switched};
+use super::world::{POINT, SERIAL, World, closing_read, package, switched};
 
 const ANNULLED: (&str, &str) = ("RegistrationCancelledNotification", "Annulled");
 
@@ -43,6 +43,29 @@ async fn what_was_never_rightly_deposited_leaves_the_release_and_nothing_else_do
     forge(&mut database, 2, grant).await;
     forge(&mut database, 1, "'$.ground.registration.version', 7").await;
     let refused = world.release("GAIN", switched(), "r2").await;
+    assert_eq!(refused.refusal(), (403, "depositor_not_allowed".to_owned()));
+}
+
+#[tokio::test]
+async fn who_was_given_a_closing_read_alone_has_no_ground_to_deposit() {
+    let mut world = World::deposited().await;
+    let read = world
+        .sealed_read(world.loser(), &closing_read("head end", "10229.9"))
+        .await;
+    let reply = world.deposit("LOSE", Some(switched()), &[&read]).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    world.wait_until("2025-07-01T12:00:00Z").await;
+    let path = format!("/v1/handovers/{}/release", switched());
+    let gainer = world.door_of("GAIN").await;
+    let ask = |component| json!({ "meter_serial": SERIAL, "component": component }).to_string();
+    assert_eq!(gainer.post_as("r1", &path, ask("read")).await.status, 200);
+    world
+        .switch_to("THRD", ("R2", "2025-07-04"), json!({}))
+        .await;
+
+    world.wait_until("2025-07-04T12:00:00Z").await;
+    let envelope = world.sealed(world.gainer(), &package()).await;
+    let refused = world.deposit("GAIN", None, &[&envelope]).await;
     assert_eq!(refused.refusal(), (403, "depositor_not_allowed".to_owned()));
 }
 

@@ -15,6 +15,7 @@ mod idempotency;
 mod outsiders;
 mod patience;
 mod quota;
+mod repetition;
 mod roles;
 mod sealing_keys;
 mod stored;

@@ -125,7 +125,7 @@ async fn what_fails_the_first_four_checks_is_summarised_and_is_no_entry() {
 #[tokio::test]
 async fn no_supplier_lists_who_has_what_by_looking_up_one_point_after_the_other() {
     let world = World::with_terms("lookups_per_minute = 3").await;
-    let limited = (429, "rate_limited".to_owned());
+    let limited = (429, "allowance_spent".to_owned());
     let stranger = world.door_of("THRD").await;
     let ask = format!("/v1/supply-points/{POINT}?purpose=quotation");
     for _ in 0..3 {
@@ -133,14 +133,14 @@ async fn no_supplier_lists_who_has_what_by_looking_up_one_point_after_the_other(
     }
     let refused = stranger.get(&ask).await;
     assert_eq!(refused.refusal(), limited);
-    assert_eq!(refused.header("retry-after"), Some("60"));
+    assert_eq!(refused.header("retry-after"), Some("20"));
     // A stream is no way round it, and each of its lines is counted.
     let line = json!({ "supply_point": NOWHERE, "purpose": "quotation" }).to_string();
     let stream = [line.as_str(); 5].join("\n");
     let answers = stranger.post("/v1/supply-points:lookup", stream).await;
     assert_eq!(
         String::from_utf8_lossy(&answers.body)
-            .matches("rate_limited")
+            .matches("allowance_spent")
             .count(),
         5
     );
@@ -153,7 +153,8 @@ async fn no_supplier_lists_who_has_what_by_looking_up_one_point_after_the_other(
     assert_eq!(release.refusal(), (404, "not_found".to_owned()));
 
     let counts = summaries_after_a_minute(&world).await;
-    assert_eq!(counts, [("thrd".to_owned(), "rate_limited".to_owned(), 6)]);
+    let counted = ("thrd".to_owned(), "allowance_spent".to_owned(), 6);
+    assert_eq!(counts, [counted]);
     assert_eq!(stranger.get(&ask).await.status, 200);
 }
 

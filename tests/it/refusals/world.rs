@@ -39,9 +39,9 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Ten days before the switch, of which nobody knows yet. No test here but one is about the quota.
+    /// Ten days before the switch, of which nobody knows yet. Few tests here are about quotas and allowances.
     pub(super) async fn open() -> Self {
-        Self::with_terms("refusals_per_minute = 10000\nlookups_per_minute = 10000").await
+        Self::with_terms(GENEROUS).await
     }
 
     pub(super) async fn with_terms(terms: &str) -> Self {
@@ -64,7 +64,11 @@ impl World {
 
     /// The same, with the switch announced and secured, and the package deposited for it.
     pub(super) async fn deposited() -> Self {
-        let world = Self::open().await;
+        Self::deposited_with(GENEROUS).await
+    }
+
+    pub(super) async fn deposited_with(terms: &str) -> Self {
+        let world = Self::with_terms(terms).await;
         world.switch().await;
         let envelope = world.sealed(world.loser(), &package()).await;
         let deposited = world.deposit("LOSE", Some(switched()), &[&envelope]).await;
@@ -205,6 +209,9 @@ impl World {
         found["entries"].as_array().unwrap().clone()
     }
 }
+
+/// Terms under which nobody is told to wait.
+const GENEROUS: &str = "refusals_per_minute = 10000\nlookups_per_minute = 10000";
 
 /// The handover of the switch.
 pub(super) fn switched() -> HandoverId {

@@ -44,7 +44,6 @@ pub(super) fn handovers() -> Vec<Operation> {
             Code::RegistrationWithdrawn,
             Code::RegistrationAnnulled,
             Code::AfterWindow,
-            Code::ReadMismatch,
         ]),
     ]
 }
@@ -85,7 +84,7 @@ pub(super) fn endings() -> Vec<Operation> {
         Operation::new(route, "handovers", id, summary)
             .for_kinds(PARTY)
             .refuses(WRITING)
-            .refuses(&[Code::NotFound])
+            .refuses(&[Code::NotFound, Code::NotGainingSupplier])
     };
     vec![
         new(
@@ -96,7 +95,8 @@ pub(super) fn endings() -> Vec<Operation> {
         .idempotent()
         .takes("SignedDocument")
         .answers(200, "Confirmed", "The confirmation is recorded.")
-        .refuses(&[Code::SignatureInvalid, Code::StaleRequest, Code::WrongState]),
+        .refuses(&[Code::SignatureInvalid, Code::StaleRequest])
+        .refuses(&[Code::WrongState, Code::AllowanceSpent]),
         new(
             ("post", "/v1/handovers/{id}/reject"),
             "reject",

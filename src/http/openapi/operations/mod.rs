@@ -39,6 +39,7 @@ const WRITING: &[Code] = &[
 const RELEASING: &[Code] = &[
     Code::NotFound,
     Code::RateLimited,
+    Code::AllowanceSpent,
     Code::NoPackage,
     Code::DepositorNotAllowed,
     Code::RegistrationStale,
@@ -46,6 +47,7 @@ const RELEASING: &[Code] = &[
     Code::MeterMismatch,
     Code::RecipientKeyInactive,
     Code::Quarantined,
+    Code::ReadMismatch,
     Code::OnHold,
     Code::Forbidden,
 ];

@@ -38,7 +38,7 @@ pub(super) fn supply_points() -> Vec<Operation> {
         .answers(200, "MeterStated", "A further version is recorded.")
         .refuses(WRITING)
         .refuses(NAMING)
-        .refuses(&[Code::NotFound]),
+        .refuses(&[Code::NotFound, Code::AllowanceSpent]),
         new(
             ("post", "/v1/supply-points/{mpxn}/release"),
             "recover",
@@ -100,7 +100,12 @@ const RECORD: &[Code] = &[
     Code::Unavailable,
 ];
 /// How a look-up may be refused.
-const LOOKING_UP: &[Code] = &[Code::NotFound, Code::RateLimited, Code::Forbidden];
+const LOOKING_UP: &[Code] = &[
+    Code::NotFound,
+    Code::RateLimited,
+    Code::AllowanceSpent,
+    Code::Forbidden,
+];
 
 const SNAPSHOT: &str = "RFC 4180 with a header row; columns in any order: `registration_id`, `mpxn`, `supplier_mpid`, \
 `supply_start_date`, and where known `supply_end_date`, `status` (`SecuredActive`), `meter_serial`, `recorded_at`.";
