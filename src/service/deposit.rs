@@ -12,7 +12,9 @@ use super::{Caller, Escrow, Failure};
 use crate::envelope::{Body, Context, Dek, Header, Kek, SignedDocument, WrapContext};
 use crate::handover::{Admission, Event, Registration, State, Why, supplier_at};
 use crate::policy::{DepositFacts, Standing};
-use crate::store::{Attribution, Grant, Ground, Handover, Held, Needs, Origin, StoredEnvelope};
+use crate::store::{
+    Attribution, Grant, Ground, Handover, Held, Needs, Origin, StoredEnvelope, WrappedKey,
+};
 use crate::types::{
     Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
 };
@@ -269,12 +271,10 @@ fn store(
         origin,
         attribution: prepared.attribution,
         serial: header.meter_serial.clone(),
-        inventory: header.inventory.names().map(str::to_owned).collect(),
         gaps: gaps(&header),
         header: header.digest(),
         body: Digest::of(&bytes),
         read_commitment: header.read_commitment,
-        epoch: epoch.number,
         held: prepared.held,
         sealed_to: prepared
             .stanzas
@@ -283,11 +283,11 @@ fn store(
             .collect(),
     };
     let kek_id = epoch.number.to_string();
-    let wrapped = epoch.kek.wrap_dek(
-        &envelope.wrap_context(&kek_id),
-        &prepared.key,
-        ledger.random,
-    );
+    let context = envelope.wrap_context(&kek_id);
+    let key = WrappedKey {
+        epoch: epoch.number,
+        bytes: epoch.kek.wrap_dek(&context, &prepared.key, ledger.random),
+    };
     store_stanzas(prepared, envelope.id, ledger);
     let index = ledger.append(
         Act::of("package.deposited", caller)
@@ -312,7 +312,7 @@ fn store(
         "gaps": envelope.gaps,
         "entry": index,
     });
-    ledger.put_envelope(envelope, Some(wrapped), bytes);
+    ledger.put_envelope(envelope, key, bytes);
     (view, index)
 }
 

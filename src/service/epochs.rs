@@ -10,7 +10,7 @@ use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure, Shared};
 use crate::custody::CustodyError;
-use crate::store::{Needs, StoredEnvelope};
+use crate::store::{Needs, StoredEnvelope, WrappedKey};
 
 /// What a round did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -87,7 +87,11 @@ impl Escrow {
             let mut rewrapped = Vec::new();
             for old in old {
                 let envelope = old.envelope.map_err(Failure::from);
-                match envelope.and_then(|envelope| self.shared.rewrap(envelope, &old.wrapped)) {
+                let key = WrappedKey {
+                    epoch: old.place.0,
+                    bytes: old.wrapped,
+                };
+                match envelope.and_then(|envelope| self.shared.rewrap(envelope, &key)) {
                     Ok(new) => rewrapped.push((old.place, new)),
                     Err(error) => leave(old.place, rolled, error),
                 }
@@ -112,7 +116,7 @@ impl Escrow {
 
     async fn store_rewrapped(
         &self,
-        rewrapped: Vec<(StoredEnvelope, Vec<u8>)>,
+        rewrapped: Vec<(StoredEnvelope, WrappedKey)>,
     ) -> Result<(), Failure> {
         if rewrapped.is_empty() {
             return Ok(());
@@ -124,21 +128,20 @@ impl Escrow {
 }
 
 impl Shared {
-    fn rewrap(
+    pub(super) fn rewrap(
         &self,
         envelope: StoredEnvelope,
-        wrapped: &[u8],
-    ) -> Result<(StoredEnvelope, Vec<u8>), Failure> {
-        let dek = self.unwrap(&envelope, wrapped)?;
+        old: &WrappedKey,
+    ) -> Result<(StoredEnvelope, WrappedKey), Failure> {
+        let dek = self.unwrap(&envelope, old)?;
         let epoch = self.custody.current_epoch();
-        let envelope = StoredEnvelope {
-            epoch: epoch.number,
-            ..envelope
-        };
         let kek_id = epoch.number.to_string();
         let context = envelope.wrap_context(&kek_id);
-        let wrapped = epoch.kek.wrap_dek(&context, &dek, &*self.random);
-        Ok((envelope, wrapped))
+        let new = WrappedKey {
+            epoch: epoch.number,
+            bytes: epoch.kek.wrap_dek(&context, &dek, &*self.random),
+        };
+        Ok((envelope, new))
     }
 }
 
@@ -148,8 +151,8 @@ impl From<CustodyError> for Failure {
     }
 }
 
-struct Rewrap {
-    rewrapped: Vec<(StoredEnvelope, Vec<u8>)>,
+pub(super) struct Rewrap {
+    pub(super) rewrapped: Vec<(StoredEnvelope, WrappedKey)>,
 }
 
 impl Command for Rewrap {
@@ -160,18 +163,13 @@ impl Command for Rewrap {
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let mut count = 0_u64;
-        for (envelope, wrapped) in &self.rewrapped {
+        for (envelope, key) in &self.rewrapped {
             let known = &ledger.point(&envelope.supply_point).envelopes;
-            let Some(known) = known.iter().find(|e| e.id == envelope.id) else {
-                continue;
-            };
-            // Its status may have changed since it was read; its key cannot have, but by being erased.
-            if known.epoch < envelope.epoch && known.status.keeps_secrets() {
-                let envelope = StoredEnvelope {
-                    epoch: envelope.epoch,
-                    ..known.clone()
-                };
-                ledger.rewrap(envelope, wrapped.clone());
+            let known = known.iter().find(|e| e.id == envelope.id);
+            // Nobody else wraps keys anew; it may have been erased since it was read.
+            if known.is_some_and(|known| known.status.keeps_secrets()) {
+                let rewrapped = &mut ledger.changes.rewrapped;
+                rewrapped.push((envelope.id, key.clone()));
                 count += 1;
             }
         }

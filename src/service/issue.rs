@@ -8,7 +8,7 @@ use super::{Failure, Shared};
 use crate::envelope::{
     Body, Dek, Issue, Item, Kek, Kem, Recipient, Release, SealingPublicKey, Stanza,
 };
-use crate::store::{Facts, GrantedEnvelope, Held, StanzaAddress, StoredEnvelope};
+use crate::store::{Facts, GrantedEnvelope, Held, StanzaAddress, StoredEnvelope, WrappedKey};
 use crate::types::{Code, Digest, EnvelopeId, GrantId, KeyId, PartyId, Timestamp};
 
 /// A release made for the facts as they stood before the transaction.
@@ -96,10 +96,9 @@ impl Shared {
             .store
             .sealed(envelope.id)
             .await?
-            .ok_or_else(|| broken(&"erased while it was live"))?;
+            .ok_or_else(|| broken(&"its key is gone while it is live"))?;
         let body = Body::decode(&sealed.body).map_err(|error| broken(&error))?;
-        let wrapped = sealed.wrapped_dek.ok_or_else(|| broken(&"no key"))?;
-        let dek = self.unwrap(envelope, &wrapped)?;
+        let dek = self.unwrap(envelope, &sealed.key)?;
         let record = Kek::of_record(&dek);
         let address = StanzaAddress {
             envelope: envelope.id,
@@ -126,17 +125,18 @@ impl Shared {
         Ok((body, stanza, Some(fresh)))
     }
 
-    pub(super) fn unwrap(&self, envelope: &StoredEnvelope, wrapped: &[u8]) -> Result<Dek, Failure> {
-        let epoch = self.custody.epoch(envelope.epoch).ok_or_else(|| {
-            Failure::Broken(format!(
-                "epoch {} is gone while it is in use",
-                envelope.epoch
-            ))
+    pub(super) fn unwrap(
+        &self,
+        envelope: &StoredEnvelope,
+        key: &WrappedKey,
+    ) -> Result<Dek, Failure> {
+        let epoch = self.custody.epoch(key.epoch).ok_or_else(|| {
+            Failure::Broken(format!("epoch {} is gone while it is in use", key.epoch))
         })?;
         let kek_id = epoch.number.to_string();
         epoch
             .kek
-            .unwrap_dek(&envelope.wrap_context(&kek_id), wrapped)
+            .unwrap_dek(&envelope.wrap_context(&kek_id), &key.bytes)
             .map_err(|error| Failure::Broken(format!("envelope {}: {error}", envelope.id)))
     }
 

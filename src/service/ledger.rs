@@ -10,7 +10,7 @@ use crate::custody::Custody;
 use crate::envelope::{Context, Kek};
 use crate::store::{
     Changes, Directory, EntryRow, Facts, Handover, IdempotentAnswer, NodeRow, StoredEnvelope,
-    SupplyPointFacts,
+    SupplyPointFacts, WrappedKey,
 };
 use crate::tlog::{Draft, Frontier, Hash, NodeId, TreeHead, leaf_hash};
 use crate::types::{Code, Random, SupplyPoint, Timestamp};
@@ -117,7 +117,7 @@ impl<'a> Ledger<'a> {
     pub(super) fn put_envelope(
         &mut self,
         envelope: StoredEnvelope,
-        wrapped_dek: Option<Vec<u8>>,
+        key: WrappedKey,
         body: Vec<u8>,
     ) {
         self.facts.known_envelopes.insert(envelope.id);
@@ -126,7 +126,7 @@ impl<'a> Ledger<'a> {
             .numbered
             .insert(envelope.component, envelope.generation);
         point.envelopes.push(envelope.clone());
-        self.changes.envelopes.push((envelope, wrapped_dek, body));
+        self.changes.envelopes.push((envelope, key, body));
     }
 
     /// Stores the changed status of an envelope.
@@ -143,15 +143,6 @@ impl<'a> Ledger<'a> {
                 self.changes.statuses.insert(envelope.id, envelope);
             }
         }
-    }
-
-    /// Stores an envelope's key wrapped under a newer epoch.
-    pub(super) fn rewrap(&mut self, envelope: StoredEnvelope, wrapped: Vec<u8>) {
-        let known = &mut self.point_mut(&envelope.supply_point).envelopes;
-        if let Some(older) = known.iter_mut().find(|e| e.id == envelope.id) {
-            *older = envelope.clone();
-        }
-        self.changes.rewrapped.push((envelope, wrapped));
     }
 
     /// The answer given before under this idempotency key.

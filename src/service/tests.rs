@@ -15,7 +15,8 @@ use crate::handover::{GenerationStatus, State, Terms};
 use crate::identity::{Anchors, Authority, Identity};
 use crate::policy::Engine;
 use crate::store::{
-    Attribution, Ground, Handover, Held, Origin, PartyMpid, ReadState, StoreOptions, StoredEnvelope,
+    Attribution, Ground, Handover, Held, Origin, PartyMpid, ReadState, StoreOptions,
+    StoredEnvelope, WrappedKey,
 };
 use crate::types::{
     Code, Component, Digest, EnvelopeId, GrantId, HandoverId, ManualClock, Role, SupplyPoint,
@@ -79,7 +80,11 @@ impl Command for Confirmed {
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         for point in self.points.clone().map(supply_point) {
             for generation in 1..=self.retired {
-                ledger.put_envelope(retired(&point, generation), None, vec![0]);
+                let key = WrappedKey {
+                    epoch: 1,
+                    bytes: vec![0],
+                };
+                ledger.put_envelope(retired(&point, generation), key, vec![0]);
             }
             ledger.put_handover(confirmed(&point, ledger.now));
         }
@@ -110,15 +115,32 @@ impl Command for Expected {
 }
 
 /// Puts envelopes with their wrapped keys.
-struct Kept(Vec<(StoredEnvelope, Vec<u8>)>);
+struct Kept(Vec<(StoredEnvelope, WrappedKey)>);
 
 impl Command for Kept {
     fn needs(&self, _: &mut Needs) {}
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
-        for (envelope, wrapped) in &self.0 {
-            ledger.put_envelope(envelope.clone(), Some(wrapped.clone()), vec![0]);
+        for (envelope, key) in &self.0 {
+            ledger.put_envelope(envelope.clone(), key.clone(), vec![0]);
         }
+        Note.decide(caller, ledger)
+    }
+}
+
+/// Gives an envelope another status, as a confirmation does.
+struct Becomes(StoredEnvelope, GenerationStatus);
+
+impl Command for Becomes {
+    fn needs(&self, needs: &mut Needs) {
+        needs.supply_points.insert(self.0.supply_point.clone());
+    }
+
+    fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        ledger.change_status(StoredEnvelope {
+            status: self.1,
+            ..self.0.clone()
+        });
         Note.decide(caller, ledger)
     }
 }
@@ -145,12 +167,10 @@ fn retired(point: &SupplyPoint, generation: u32) -> StoredEnvelope {
         origin: Origin::Standing,
         attribution: Attribution::Signed,
         serial: "E19B762798".parse().unwrap(),
-        inventory: Vec::new(),
         gaps: Vec::new(),
         header: Digest([0; 32]),
         body: Digest([0; 32]),
         read_commitment: None,
-        epoch: 1,
         held: Held::DataKey,
         sealed_to: Vec::new(),
     }
@@ -404,11 +424,11 @@ async fn a_damaged_key_keeps_its_epoch_and_holds_up_no_other() {
         let envelope = retired(&supply_point(point), generation);
         let dek = Dek::random(&SystemRandom);
         let context = envelope.wrap_context("1");
-        let wrapped = match point {
+        let bytes = match point {
             1 => vec![0],
             _ => epoch.kek.wrap_dek(&context, &dek, &SystemRandom),
         };
-        (envelope, wrapped)
+        (envelope, WrappedKey { epoch: 1, bytes })
     });
     let put: Box<dyn Command> = Box::new(Kept(kept.collect()));
     world.settle(vec![put]).await[0].as_ref().unwrap();
@@ -432,6 +452,58 @@ async fn a_damaged_key_keeps_its_epoch_and_holds_up_no_other() {
     assert_eq!(removed.unwrap(), 4);
     let rolled = escrow.roll_epochs().await.unwrap();
     assert_eq!((rolled.damaged, rolled.destroyed), (0, 1));
+}
+
+#[tokio::test]
+async fn a_key_that_is_wrapped_anew_beside_a_change_of_status_opens_when_its_old_epoch_is_gone() {
+    let mut world = World::open().await;
+    world.add_party().await;
+    let shared = Arc::clone(&world.worker.shared);
+    let envelope = retired(&supply_point(0), 1);
+    let old = shared.custody.current_epoch();
+    let dek = Dek::random(&SystemRandom);
+    let key = WrappedKey {
+        epoch: old.number,
+        bytes: old
+            .kek
+            .wrap_dek(&envelope.wrap_context("1"), &dek, &SystemRandom),
+    };
+    let put: Box<dyn Command> = Box::new(Kept(vec![(envelope.clone(), key.clone())]));
+    world.settle(vec![put]).await[0].as_ref().unwrap();
+
+    let begun = shared
+        .custody
+        .begin_epoch(world.clock.now(), &SystemRandom)
+        .unwrap();
+    let rewrapped = shared.rewrap(envelope.clone(), &key).unwrap();
+    let becomes = |status| Box::new(Becomes(envelope.clone(), status)) as Box<dyn Command>;
+    let batch = vec![
+        becomes(GenerationStatus::Prepared),
+        Box::new(epochs::Rewrap {
+            rewrapped: vec![rewrapped],
+        }),
+        becomes(GenerationStatus::Current),
+    ];
+    for settled in world.settle(batch).await {
+        settled.unwrap();
+    }
+
+    let left = shared.store.wrapped_before(begun.number, (0, 0), 1).await;
+    assert!(
+        left.unwrap().is_empty(),
+        "nothing is left under the old one"
+    );
+    shared.custody.destroy_epoch(old.number).unwrap();
+    let needs = |needs: &mut Needs| {
+        needs.supply_points.insert(supply_point(0));
+    };
+    let facts = shared.facts(needs).await.unwrap();
+    let known = &facts.supply_points[&supply_point(0)].envelopes[0];
+    assert_eq!(known.status, GenerationStatus::Current);
+    let sealed = shared.store.sealed(known.id).await.unwrap().unwrap();
+    assert_eq!(sealed.key.epoch, begun.number);
+    let unwrapped = shared.unwrap(known, &sealed.key).unwrap();
+    assert_eq!(unwrapped.expose(), dek.expose());
 }
 
 #[tokio::test]

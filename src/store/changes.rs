@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Grant, Handover, Head, IdempotentAnswer, Meter, Party, PartyMpid, SealingKey, StoredEnvelope,
+    WrappedKey,
 };
 use crate::handover::Registration;
 use crate::types::{Digest, EnvelopeId, HandoverId, KeyId, PartyId, Timestamp};
@@ -23,12 +24,12 @@ pub struct Changes {
     pub meters: Vec<Meter>,
     /// Handovers as they now stand.
     pub handovers: BTreeMap<HandoverId, Handover>,
-    /// New envelopes: facts, wrapped data key if the service holds it, body.
-    pub envelopes: Vec<(StoredEnvelope, Option<Vec<u8>>, Vec<u8>)>,
+    /// New envelopes: facts, wrapped data key, body.
+    pub envelopes: Vec<(StoredEnvelope, WrappedKey, Vec<u8>)>,
     /// Envelopes whose status changed.
     pub statuses: BTreeMap<EnvelopeId, StoredEnvelope>,
-    /// Envelopes whose key is wrapped under a newer epoch, with that key.
-    pub rewrapped: Vec<(StoredEnvelope, Vec<u8>)>,
+    /// Keys that are wrapped anew, whatever else becomes of their envelopes.
+    pub rewrapped: Vec<(EnvelopeId, WrappedKey)>,
     /// Envelopes whose secrets are destroyed.
     pub erased: Vec<EnvelopeId>,
     /// New stanzas, encrypted under the record.

@@ -217,6 +217,15 @@ pub enum Attribution {
     MtlsOnly,
 }
 
+/// A data key as it is kept. Its epoch stands beside it and nowhere else.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WrappedKey {
+    /// Which epoch's key wraps it.
+    pub epoch: u32,
+    /// The key, wrapped.
+    pub bytes: Vec<u8>,
+}
+
 /// An envelope whose key is wrapped under an old epoch.
 #[derive(Debug)]
 pub struct Wrapped {
@@ -255,8 +264,6 @@ pub struct StoredEnvelope {
     pub attribution: Attribution,
     /// The meter's serial, normalised.
     pub serial: MeterSerial,
-    /// Short names of the fields that are present.
-    pub inventory: Vec<String>,
     /// Short names of the fields that a taker would miss.
     pub gaps: Vec<String>,
     /// Digest of the header.
@@ -265,8 +272,6 @@ pub struct StoredEnvelope {
     pub body: Digest,
     /// Salted commitment of the closing read.
     pub read_commitment: Option<Digest>,
-    /// Which epoch's key wraps the data key.
-    pub epoch: u32,
     /// Whether the service holds the data key; if not, only the recipients that the depositor chose can open it, and
     /// what is wrapped is a key for what is stored beside it.
     pub held: Held,

@@ -1,4 +1,5 @@
-use crate::types::{Component, EnvelopeId, HandoverId, KeyId, PartyId, SupplyPoint, Timestamp};
+use super::WrappedKey;
+use crate::types::{EnvelopeId, HandoverId, KeyId, PartyId, SupplyPoint, Timestamp};
 
 /// A stretch of a listing: rows after a cursor.
 #[derive(Clone, Debug)]
@@ -71,10 +72,8 @@ pub struct LogEntry {
 pub struct Sealed {
     /// The envelope's body as deposited.
     pub body: Vec<u8>,
-    /// The data key, wrapped, if the service holds it.
-    pub wrapped_dek: Option<Vec<u8>>,
-    /// Which component it is.
-    pub component: Component,
+    /// The data key.
+    pub key: WrappedKey,
 }
 
 /// Names one stanza.

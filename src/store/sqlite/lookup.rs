@@ -3,12 +3,12 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    Handover, HandoverFilter, Page, Sealed, Side, StanzaAddress, StoreError, Wrapped,
+    Handover, HandoverFilter, Page, Sealed, Side, StanzaAddress, StoreError, Wrapped, WrappedKey,
 };
 use super::Store;
 use super::load::{body, parsed, time};
 use super::log::millis;
-use crate::types::{Component, EnvelopeId, HandoverId, SupplyPoint, Timestamp};
+use crate::types::{EnvelopeId, HandoverId, SupplyPoint, Timestamp};
 
 impl Store {
     /// The supply point of a handover, which never changes. Of a handover that does not exist: that of the next one, so
@@ -64,12 +64,12 @@ impl Store {
             .collect()
     }
 
-    /// The body and wrapped key of an envelope that has not been erased.
+    /// The body and wrapped key of an envelope that has not been erased, both as of one instant.
     pub async fn sealed(&self, envelope: EnvelopeId) -> Result<Option<Sealed>, StoreError> {
         let row = sqlx::query(
-            "SELECT s.body, s.wrapped_dek, e.component FROM sealed AS s \
+            "SELECT s.body, s.wrapped_dek, e.epoch FROM sealed AS s \
              JOIN envelope AS e USING (envelope_id) \
-             WHERE s.envelope_id = $1 AND s.body IS NOT NULL",
+             WHERE s.envelope_id = $1 AND s.body IS NOT NULL AND e.epoch IS NOT NULL",
         )
         .bind(envelope.to_string())
         .fetch_optional(&self.readers)
@@ -77,10 +77,9 @@ impl Store {
         row.map(|row| {
             Ok(Sealed {
                 body: row.try_get(0)?,
-                wrapped_dek: row.try_get(1)?,
-                component: match row.try_get(2)? {
-                    "read" => Component::Read,
-                    _ => Component::Credentials,
+                key: WrappedKey {
+                    bytes: row.try_get(1)?,
+                    epoch: row.try_get(2)?,
                 },
             })
         })

@@ -160,7 +160,7 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
         "INSERT INTO envelope (envelope_id, supply_point, component, generation, handover_id, \
          status, depositor, deposited_at, epoch, facts) ",
         &changes.envelopes,
-        |mut row, (facts, wrapped_dek, _)| {
+        |mut row, (facts, key, _)| {
             row.push_bind(facts.id.to_string())
                 .push_bind(facts.supply_point.to_string())
                 .push_bind(facts.component.as_str())
@@ -169,7 +169,7 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
                 .push_bind(facts.status.as_str())
                 .push_bind(facts.depositor.to_string())
                 .push_bind(millis(facts.deposited_at))
-                .push_bind(wrapped_dek.as_ref().map(|_| i64::from(facts.epoch)))
+                .push_bind(i64::from(key.epoch))
                 .push_bind(json(facts));
         },
         "",
@@ -179,9 +179,9 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
     insert(
         "INSERT INTO sealed (envelope_id, wrapped_dek, body) ",
         &changes.envelopes,
-        |mut row, (facts, wrapped_dek, body)| {
+        |mut row, (facts, key, body)| {
             row.push_bind(facts.id.to_string())
-                .push_bind(wrapped_dek.clone())
+                .push_bind(key.bytes.clone())
                 .push_bind(body.clone());
         },
         "",
@@ -230,16 +230,15 @@ async fn changed_envelopes(
     connection: &mut SqliteConnection,
     changes: &Changes,
 ) -> Result<(), StoreError> {
-    for (facts, wrapped) in &changes.rewrapped {
-        sqlx::query("UPDATE envelope SET epoch = $1, facts = $2 WHERE envelope_id = $3")
-            .bind(i64::from(facts.epoch))
-            .bind(json(facts))
-            .bind(facts.id.to_string())
+    for (envelope, key) in &changes.rewrapped {
+        sqlx::query("UPDATE envelope SET epoch = $1 WHERE envelope_id = $2")
+            .bind(i64::from(key.epoch))
+            .bind(envelope.to_string())
             .execute(&mut *connection)
             .await?;
         sqlx::query("UPDATE sealed SET wrapped_dek = $1 WHERE envelope_id = $2")
-            .bind(wrapped.clone())
-            .bind(facts.id.to_string())
+            .bind(key.bytes.clone())
+            .bind(envelope.to_string())
             .execute(&mut *connection)
             .await?;
     }

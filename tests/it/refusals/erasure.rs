@@ -7,7 +7,7 @@ use std::path::Path;
 use cos_escrow::handover::GenerationStatus;
 use cos_escrow::store::{
     Attribution, Changes, Facts, Ground, Head, Held, Needs, Origin, Party, PartyStatus, Store,
-    StoreOptions, StoredEnvelope,
+    StoreOptions, StoredEnvelope, WrappedKey,
 };
 use cos_escrow::types::{
     Component, Digest, EnvelopeId, GrantId, KeyId, Random as _, SystemRandom, Timestamp,
@@ -78,13 +78,12 @@ async fn what_is_erased_stays_in_no_page_that_rows_were_moved_from() {
     // Wrapped anew under an epoch with a longer number, as all that lives is.
     commit(&store, |changes| {
         for (envelope, secrets) in &mut erased {
-            let envelope = StoredEnvelope {
+            let key = WrappedKey {
                 epoch: 100_000,
-                ..envelope.clone()
+                bytes: bytes(72),
             };
-            let wrapped = bytes(72);
-            secrets.push(wrapped.clone());
-            changes.rewrapped.push((envelope, wrapped));
+            secrets.push(key.bytes.clone());
+            changes.rewrapped.push((envelope.id, key));
         }
     })
     .await;
@@ -131,12 +130,10 @@ impl Made {
                 origin: Origin::Standing,
                 attribution: Attribution::Signed,
                 serial: super::world::SERIAL.parse().unwrap(),
-                inventory: Vec::new(),
                 gaps: Vec::new(),
                 header: Digest([0; 32]),
                 body: Digest([0; 32]),
                 read_commitment: None,
-                epoch: 1,
                 held: Held::DataKey,
                 sealed_to: Vec::new(),
             },
@@ -156,7 +153,10 @@ impl Made {
         let id = self.envelope.id;
         let key = KeyId(Digest::of(&self.stanza));
         changes.stanzas.push((id, party().id, key, self.stanza));
-        let wrapped = Some(self.wrapped);
+        let wrapped = WrappedKey {
+            epoch: 1,
+            bytes: self.wrapped,
+        };
         changes.envelopes.push((self.envelope, wrapped, self.body));
     }
 }
