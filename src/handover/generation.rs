@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::{MeterSerial, Timestamp};
+
 /// Where a generation stands.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,14 +44,44 @@ impl GenerationStatus {
 }
 
 /// A generation as far as its fate depends on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Kept {
+///
+/// Only a word about the same meter counts against another: a supply point may have several meters, and had others.
+///
+/// What a losing supplier says it left in a meter is of the time before its switch; what a gaining supplier writes ahead
+/// is of the time after its own. So the losing supplier's word is outdated by an earlier write-ahead for the same switch,
+/// or for a later one: it comes behind it in a release and, once a confirmation has proven that write-ahead to be in the
+/// meter, is retired on arrival. A write-ahead for an earlier switch outdates nothing: the supplier that took the meter
+/// over then, and loses it now, knows best what it leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
     /// Its number, from one.
     pub number: u32,
     /// Where it stands.
     pub status: GenerationStatus,
+    /// What it says.
+    pub word: Word<'a>,
+}
+
+/// What a generation says, by whom and of when.
+#[derive(Clone, Copy, Debug)]
+pub struct Word<'a> {
     /// Why it came in.
     pub why: Why,
+    /// Of which meter it is.
+    pub meter: &'a MeterSerial,
+    /// When the switch takes effect for which it was deposited, if for one.
+    pub switch_at: Option<Timestamp>,
+}
+
+impl Word<'_> {
+    /// Whether this is a write-ahead after which a losing supplier's word says nothing new.
+    fn outdates(&self, later: &Word<'_>) -> bool {
+        let switches = self.switch_at.zip(later.switch_at);
+        self.why == Why::WriteAhead
+            && later.why == Why::LeftInMeter
+            && switches.is_some_and(|(ahead, left)| left <= ahead)
+            && self.meter == later.meter
+    }
 }
 
 /// Why a generation comes in.
@@ -65,66 +97,49 @@ pub enum Why {
     Former,
 }
 
-/// What becomes of a generation that comes in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Admission {
-    /// The number that it gets.
-    pub number: u32,
-    /// Where it stands at first.
-    pub status: GenerationStatus,
+/// Where a generation stands that comes in. It retires nothing: only a confirmation proves what a meter no longer holds.
+pub fn admit(kept: &[Kept<'_>], word: Word<'_>) -> GenerationStatus {
+    let outdates = |k: &Kept<'_>| k.status == GenerationStatus::Current && k.word.outdates(&word);
+    match word.why {
+        Why::LeftInMeter if kept.iter().any(outdates) => GenerationStatus::Retired,
+        Why::InMeter | Why::LeftInMeter => GenerationStatus::Current,
+        Why::WriteAhead | Why::Former => GenerationStatus::Prepared,
+    }
 }
 
-/// Admits a generation. It retires nothing: only a confirmation proves what a meter no longer holds.
-///
-/// `newest` is the number of the generation before it, which may be erased by now. What the losing supplier says it left
-/// in a meter that has since been taken over is retired at once.
-pub fn admit(kept: &[Kept], newest: u32, why: Why) -> Admission {
-    let taken_over = kept
+/// In which order a taker should try generations: greater first, which is the newest; but an outdated word of a losing
+/// supplier comes behind the write-ahead that outdates it, and that of a former supplier behind everything.
+pub fn precedence(all: &[Kept<'_>], kept: &Kept<'_>) -> (u32, bool, u32) {
+    let outdating = all
         .iter()
-        .any(|k| k.why == Why::WriteAhead && k.status == GenerationStatus::Current);
-    Admission {
-        number: newest + 1,
-        status: match why {
-            Why::LeftInMeter if taken_over => GenerationStatus::Retired,
-            Why::InMeter | Why::LeftInMeter => GenerationStatus::Current,
-            Why::WriteAhead | Why::Former => GenerationStatus::Prepared,
-        },
-    }
-}
-
-/// The first generation of a meter that its gaining supplier wrote ahead, which decides about `precedence`.
-pub fn first_ahead(all: impl Iterator<Item = Kept>) -> Option<u32> {
-    all.filter(|k| k.why == Why::WriteAhead)
-        .map(|k| k.number)
-        .min()
-}
-
-/// In which order a taker should try generations: greater first, which is the newest. Only a late word of the losing
-/// supplier comes behind what the gaining one was by then about to bring into the meter, and that of a former one
-/// behind everything.
-pub fn precedence(first_ahead: Option<u32>, kept: Kept) -> (u32, bool, u32) {
-    match (kept.why, first_ahead) {
+        .filter(|k| k.number < kept.number && k.word.outdates(&kept.word));
+    match (kept.word.why, outdating.map(|k| k.number).min()) {
         (Why::Former, _) => (0, false, kept.number),
-        (Why::LeftInMeter, Some(ahead)) if ahead < kept.number => (ahead, false, kept.number),
-        _ => (kept.number, true, kept.number),
+        (_, Some(ahead)) => (ahead, false, kept.number),
+        (_, None) => (kept.number, true, kept.number),
     }
 }
 
-/// The statuses after it is proven that the meter holds `confirmed` and refuses the others: that one is current, all
-/// others are retired, but for later write-aheads, which may be the next change, under way.
+/// The numbers whose status changes, and to what, after it is proven that a meter holds `confirmed` and refuses the
+/// others: that one is current, all others of this meter are retired, but for later write-aheads, which may be the next
+/// change, under way.
 ///
 /// None if there is no live generation of that number.
-pub fn confirm(kept: &[Kept], confirmed: u32) -> Option<Vec<Kept>> {
-    kept.iter()
+pub fn confirm(kept: &[Kept<'_>], confirmed: u32) -> Option<Vec<(u32, GenerationStatus)>> {
+    let proven = kept
+        .iter()
         .find(|k| k.number == confirmed && k.status.is_live())?;
     let changed = kept.iter().filter_map(|k| {
-        let next_change = k.number > confirmed && k.why == Why::WriteAhead;
+        let next_change = k.number > confirmed && k.word.why == Why::WriteAhead;
+        let of_the_meter = k.word.meter == proven.word.meter;
         let status = match k.number == confirmed {
             true => GenerationStatus::Current,
-            false if k.status.is_live() && !next_change => GenerationStatus::Retired,
+            false if of_the_meter && k.status.is_live() && !next_change => {
+                GenerationStatus::Retired
+            }
             false => k.status,
         };
-        (status != k.status).then_some(Kept { status, ..*k })
+        (status != k.status).then_some((k.number, status))
     });
     Some(changed.collect())
 }
@@ -134,78 +149,132 @@ mod tests {
     use super::GenerationStatus::*;
     use super::*;
 
-    fn kept(generations: &[(GenerationStatus, Why)]) -> Vec<Kept> {
-        (1..)
-            .zip(generations)
-            .map(|(number, (status, why))| Kept {
+    /// Generations of two meters, numbered from one: status, why, which meter, for which switch.
+    struct History(Vec<(GenerationStatus, Why, MeterSerial, Option<Timestamp>)>);
+
+    impl History {
+        fn new(generations: &[(GenerationStatus, Why, &str, u64)]) -> Self {
+            let generations = generations.iter().map(|(status, why, meter, switch)| {
+                let switch_at = (*switch > 0).then(|| Timestamp::from_seconds(*switch));
+                (*status, *why, meter.parse().unwrap(), switch_at)
+            });
+            Self(generations.collect())
+        }
+
+        fn kept(&self) -> Vec<Kept<'_>> {
+            let numbered = (1..).zip(&self.0);
+            let kept = numbered.map(|(number, (status, why, meter, switch_at))| Kept {
                 number,
                 status: *status,
-                why: *why,
-            })
-            .collect()
+                word: Word {
+                    why: *why,
+                    meter,
+                    switch_at: *switch_at,
+                },
+            });
+            kept.collect()
+        }
+
+        /// Admits one more; where it stands.
+        fn admit(&self, why: Why, meter: &str, switch: u64) -> GenerationStatus {
+            let later = Self::new(&[(Current, why, meter, switch)]);
+            admit(&self.kept(), later.kept()[0].word)
+        }
+
+        fn order(&self) -> Vec<u32> {
+            let all = self.kept();
+            let mut sorted = all.clone();
+            sorted.sort_by_key(|k| std::cmp::Reverse(precedence(&all, k)));
+            sorted.iter().map(|k| k.number).collect()
+        }
     }
 
     const LEFT: Why = Why::LeftInMeter;
     const AHEAD: Why = Why::WriteAhead;
+    const IN: Why = Why::InMeter;
 
     #[test]
     fn a_write_ahead_enters_as_prepared() {
-        let admission = admit(&kept(&[(Current, LEFT)]), 1, AHEAD);
-        assert_eq!((admission.number, admission.status), (2, Prepared));
-        let after_erased_ones = admit(&kept(&[(Current, LEFT)]), 7, AHEAD);
-        assert_eq!(after_erased_ones.number, 8);
+        let before = History::new(&[(Current, LEFT, "M", 1)]);
+        assert_eq!(before.admit(AHEAD, "M", 1), Prepared);
     }
 
     #[test]
     fn a_late_word_of_the_loser_is_retired_once_the_meter_was_taken_over() {
-        let before = kept(&[(Current, LEFT), (Prepared, AHEAD)]);
-        assert_eq!(admit(&before, 2, LEFT).status, Current);
-        let after = kept(&[(Retired, LEFT), (Current, AHEAD)]);
-        assert_eq!(admit(&after, 2, LEFT).status, Retired);
-        assert_eq!(admit(&after, 2, Why::InMeter).status, Current);
+        let before = History::new(&[(Current, LEFT, "M", 1), (Prepared, AHEAD, "M", 1)]);
+        assert_eq!(before.admit(LEFT, "M", 1), Current);
+        let after = History::new(&[(Retired, LEFT, "M", 1), (Current, AHEAD, "M", 1)]);
+        assert_eq!(after.admit(LEFT, "M", 1), Retired);
+        assert_eq!(after.admit(IN, "M", 0), Current);
+        let much_later = History::new(&[(Retired, AHEAD, "M", 1), (Current, AHEAD, "M", 2)]);
+        assert_eq!(much_later.admit(LEFT, "M", 1), Retired);
+    }
+
+    #[test]
+    fn who_took_a_meter_over_and_loses_it_is_heard() {
+        let taken = History::new(&[(Retired, LEFT, "M", 1), (Current, AHEAD, "M", 1)]);
+        assert_eq!(taken.admit(LEFT, "M", 2), Current);
+        let next = History::new(&[
+            (Retired, LEFT, "M", 1),
+            (Current, AHEAD, "M", 1),
+            (Current, LEFT, "M", 2),
+        ]);
+        assert_eq!(next.order()[..2], [3, 2]);
+        // A supplier between that left the keys as they were does not make an older write-ahead newer.
+        assert_eq!(next.admit(LEFT, "M", 3), Current);
+    }
+
+    #[test]
+    fn a_word_about_another_meter_is_outdated_by_nothing() {
+        let taken = History::new(&[(Current, AHEAD, "M", 1)]);
+        assert_eq!(taken.admit(LEFT, "N", 1), Current);
+        let ahead = History::new(&[(Prepared, AHEAD, "M", 1), (Current, LEFT, "N", 1)]);
+        assert_eq!(ahead.order(), [2, 1]);
     }
 
     #[test]
     fn a_late_word_of_the_loser_never_comes_before_the_gainers_keys() {
-        let order = |all: &[Kept]| {
-            let mut sorted = all.to_vec();
-            let ahead = first_ahead(all.iter().copied());
-            sorted.sort_by_key(|k| std::cmp::Reverse(precedence(ahead, *k)));
-            sorted.iter().map(|k| k.number).collect::<Vec<_>>()
-        };
-        let late = kept(&[(Current, LEFT), (Prepared, AHEAD), (Current, LEFT)]);
-        assert_eq!(order(&late), [2, 3, 1]);
-        let standing = kept(&[(Current, Why::InMeter), (Current, LEFT)]);
-        assert_eq!(order(&standing), [2, 1]);
-        let later = kept(&[(Current, AHEAD), (Current, Why::InMeter)]);
-        assert_eq!(order(&later), [2, 1]);
-        let former = kept(&[(Current, LEFT), (Prepared, Why::Former), (Prepared, AHEAD)]);
-        assert_eq!(order(&former), [3, 1, 2]);
+        let late = History::new(&[
+            (Current, LEFT, "M", 1),
+            (Prepared, AHEAD, "M", 1),
+            (Current, LEFT, "M", 1),
+        ]);
+        assert_eq!(late.order(), [2, 3, 1]);
+        let standing = History::new(&[(Current, IN, "M", 0), (Current, LEFT, "M", 1)]);
+        assert_eq!(standing.order(), [2, 1]);
+        let later = History::new(&[(Current, AHEAD, "M", 1), (Current, IN, "M", 0)]);
+        assert_eq!(later.order(), [2, 1]);
+        let former = History::new(&[
+            (Current, LEFT, "M", 1),
+            (Prepared, Why::Former, "M", 0),
+            (Prepared, AHEAD, "M", 1),
+        ]);
+        assert_eq!(former.order(), [3, 1, 2]);
     }
 
     #[test]
-    fn confirming_retires_all_but_a_later_write_ahead() {
-        let all = kept(&[
-            (Current, LEFT),
-            (Prepared, AHEAD),
-            (Current, LEFT),
-            (Prepared, AHEAD),
+    fn confirming_retires_all_of_the_meter_but_a_later_write_ahead() {
+        let all = History::new(&[
+            (Current, LEFT, "M", 1),
+            (Prepared, AHEAD, "M", 1),
+            (Current, LEFT, "M", 1),
+            (Prepared, AHEAD, "M", 1),
+            (Current, LEFT, "N", 1),
         ]);
-        let changed = confirm(&all, 2).unwrap();
-        let changed: Vec<_> = changed.iter().map(|k| (k.number, k.status)).collect();
+        let changed = confirm(&all.kept(), 2).unwrap();
         assert_eq!(changed, [(1, Retired), (2, Current), (3, Retired)]);
     }
 
     #[test]
     fn confirming_again_changes_nothing() {
-        let all = kept(&[(Retired, LEFT), (Current, AHEAD)]);
-        assert_eq!(confirm(&all, 2), Some(vec![]));
+        let all = History::new(&[(Retired, LEFT, "M", 1), (Current, AHEAD, "M", 1)]);
+        assert_eq!(confirm(&all.kept(), 2), Some(vec![]));
     }
 
     #[test]
     fn what_is_retired_or_unknown_cannot_be_confirmed() {
-        let all = kept(&[(Retired, LEFT), (Current, AHEAD)]);
-        assert_eq!(confirm(&all, 1), None);
-        assert_eq!(confirm(&all, 7), None);
+        let all = History::new(&[(Retired, LEFT, "M", 1), (Current, AHEAD, "M", 1)]);
+        assert_eq!(confirm(&all.kept(), 1), None);
+        assert_eq!(confirm(&all.kept(), 7), None);
     }
 }

@@ -6,9 +6,7 @@ mod life;
 mod registration;
 mod terms;
 
-pub use generation::{
-    Admission, GenerationStatus, Kept, Why, admit, confirm, first_ahead, precedence,
-};
+pub use generation::{GenerationStatus, Kept, Why, Word, admit, confirm, precedence};
 pub use life::{Event, State, next};
 pub use registration::{
     Change, Registration, RegistrationEvent, RegistrationVersion, Standing, Status,

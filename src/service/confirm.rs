@@ -13,7 +13,7 @@ use super::{Caller, Escrow, Failure, Shared};
 use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
-use crate::handover::{Event, Kept, State};
+use crate::handover::{Event, Kept, State, Word};
 use crate::store::{Grant, Handover, Needs, Origin, StoredEnvelope, SupplyPointFacts};
 use crate::types::{Code, Component, Digest, HandoverId, PartyId, SupplyPoint};
 
@@ -303,9 +303,9 @@ impl Confirm {
             .iter()
             .filter(|e| e.component == Component::Credentials)
             .filter_map(|e| {
-                let change = changes.iter().find(|k| k.number == e.generation)?;
+                let (_, status) = changes.iter().find(|(n, _)| *n == e.generation)?;
                 Some(StoredEnvelope {
-                    status: change.status,
+                    status: *status,
                     ..e.clone()
                 })
             })
@@ -326,19 +326,25 @@ impl SupplyPointFacts {
     }
 
     /// The generations of a component, as the rules need them.
-    pub(super) fn generations(&self, component: Component) -> Vec<Kept> {
+    pub(super) fn generations(&self, component: Component) -> Vec<Kept<'_>> {
         let of = self.envelopes.iter().filter(|e| e.component == component);
-        of.map(StoredEnvelope::kept).collect()
+        of.map(|envelope| self.kept(envelope)).collect()
     }
-}
 
-impl StoredEnvelope {
-    /// The envelope as the rules of generations see it.
-    pub(super) fn kept(&self) -> Kept {
+    /// An envelope as the rules of generations see it.
+    pub(super) fn kept<'a>(&self, envelope: &'a StoredEnvelope) -> Kept<'a> {
+        let handover = self
+            .handovers
+            .iter()
+            .find(|h| Some(h.id) == envelope.handover);
         Kept {
-            number: self.generation,
-            status: self.status,
-            why: self.origin.why(),
+            number: envelope.generation,
+            status: envelope.status,
+            word: Word {
+                why: envelope.origin.why(),
+                meter: &envelope.serial,
+                switch_at: handover.map(|h| h.effective_at),
+            },
         }
     }
 }

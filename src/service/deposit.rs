@@ -10,7 +10,7 @@ use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::supplier::{holder, registration_of, stands};
 use super::{Caller, Escrow, Failure};
 use crate::envelope::{Body, Context, Dek, Header, Kek, SignedDocument, WrapContext};
-use crate::handover::{Admission, Event, Registration, State, Why, supplier_at};
+use crate::handover::{Event, Registration, State, Why, Word, supplier_at};
 use crate::policy::{DepositFacts, Standing};
 use crate::store::{
     Attribution, Grant, Ground, Handover, Held, Needs, Origin, StoredEnvelope, WrappedKey,
@@ -253,9 +253,14 @@ fn store(
     };
     let point = ledger.point(&header.supply_point);
     let known = point.generations(header.component);
+    let word = Word {
+        why: origin.why(),
+        meter: &header.meter_serial,
+        switch_at: handover.map(|h| h.effective_at),
+    };
+    let status = crate::handover::admit(&known, word);
     let newest = point.numbered.get(&header.component).copied();
-    let Admission { number, status } =
-        crate::handover::admit(&known, newest.unwrap_or_default(), origin.why());
+    let number = newest.unwrap_or_default() + 1;
     let epoch = ledger.custody.current_epoch();
     let bytes = prepared.body.encode();
     let envelope = StoredEnvelope {

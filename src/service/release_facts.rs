@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::ReleaseRequest;
 use super::room::has_room;
 use super::supplier::{holder, is_involved, registration_of, stands};
-use crate::handover::{Registration, Terms, Window, first_ahead, precedence, supplier_at};
+use crate::handover::{Kept, Registration, Terms, Window, precedence, supplier_at};
 use crate::policy::{Purpose, ReleaseFacts, Standing};
 use crate::store::{
     Directory, Facts, Grant, GrantedEnvelope, Ground, Origin, ReadState, SealingKey,
@@ -160,16 +160,15 @@ impl Ask {
     /// Everything that the meter may hold, newest first, and the closing reads; and which component decides.
     fn candidates(&self, point: &SupplyPointFacts) -> (Component, Vec<StoredEnvelope>) {
         let of = |component| {
-            let mut live: Vec<_> = point
+            let live = point
                 .envelopes
                 .iter()
                 .filter(|e| e.component == component && e.status.is_live())
-                .filter(|e| component == Component::Credentials || e.handover == self.handover)
-                .cloned()
-                .collect();
-            let ahead = first_ahead(live.iter().map(StoredEnvelope::kept));
-            live.sort_by_key(|e| std::cmp::Reverse(precedence(ahead, e.kept())));
-            live
+                .filter(|e| component == Component::Credentials || e.handover == self.handover);
+            let mut live: Vec<_> = live.map(|e| (point.kept(e), e)).collect();
+            let all: Vec<Kept<'_>> = live.iter().map(|(kept, _)| *kept).collect();
+            live.sort_by_key(|(kept, _)| std::cmp::Reverse(precedence(&all, kept)));
+            live.into_iter().map(|(_, e)| e.clone()).collect()
         };
         match self.request.component {
             Some(component) => (component, of(component)),

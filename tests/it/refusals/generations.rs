@@ -191,9 +191,7 @@ async fn the_word_of_a_former_supplier_comes_behind_everything() {
         2
     );
     // GAIN supplies no more: neither standing nor for its old handover is its word what the meter holds.
-    let mut other = package_json(POINT);
-    other["meter"]["serial"] = json!("E19B000000");
-    let other = Package::parse(other.to_string().as_bytes()).unwrap();
+    let other = package_of_meter("E19B000000");
     for (handover, package) in [
         (None, package()),
         (Some(switched()), package()),
@@ -208,6 +206,43 @@ async fn the_word_of_a_former_supplier_comes_behind_everything() {
     let path = format!("/v1/supply-points/{POINT}");
     let looked_up = world.door_of("LOSE").await.get(&path).await;
     assert_eq!(looked_up.json()["serial"], SERIAL, "{looked_up:?}");
+}
+
+#[tokio::test]
+async fn who_took_a_meter_over_and_loses_it_is_heard_before_its_own_older_word() {
+    let mut world = World::releasable().await;
+    confirmed_rotation(&mut world, "GAIN", switched(), 2).await;
+    world
+        .switch_to("THRD", ("R2", "2025-07-04"), json!({}))
+        .await;
+    // The keys of today, and another meter that hangs there as well by now.
+    let left = write_ahead(&world, "GAIN", handover_of("R2")).await;
+    assert_eq!(
+        (&left["status"], &left["generation"]),
+        (&json!("current"), &json!(3))
+    );
+    let exchanged = package_of_meter("E19B000000");
+    let envelope = world.sealed(world.gainer(), &exchanged).await;
+    let left = world
+        .deposit("GAIN", Some(handover_of("R2")), &[&envelope])
+        .await;
+    assert_eq!(left.json()["envelopes"][0]["status"], "current");
+
+    world.wait_until("2025-07-04T12:00:00Z").await;
+    let released = world.release("THRD", handover_of("R2"), "r1").await;
+    assert_eq!(generations(world.stranger(), &released), [3, 2]);
+    let other = json!({ "meter_serial": "E19B000000" }).to_string();
+    let path = format!("/v1/handovers/{}/release", handover_of("R2"));
+    let door = world.door_of("THRD").await;
+    let released = door.post_as("r2", &path, other).await;
+    assert_eq!(released.status, 200, "{released:?}");
+    // What is proven of one meter retires nothing of the other; the first supplier's late word is retired on arrival.
+    confirmed_rotation(&mut world, "THRD", handover_of("R2"), 5).await;
+    let late = write_ahead(&world, "LOSE", switched()).await;
+    assert_eq!(late["status"], "retired");
+    let other = json!({ "meter_serial": "E19B000000" }).to_string();
+    let released = door.post_as("r3", &path, other).await;
+    assert_eq!(released.status, 200, "{released:?}");
 }
 
 #[tokio::test]
@@ -475,6 +510,13 @@ async fn the_losing_supplier_is_told_who_confirms() {
     assert_eq!(reply.json()["title"], title);
     let outsider = rotated(&world, "THRD", switched(), 1).await;
     assert_eq!(outsider.refusal(), (404, "not_found".to_owned()));
+}
+
+/// The package of another meter at the point.
+pub(super) fn package_of_meter(serial: &str) -> Package {
+    let mut package = package_json(POINT);
+    package["meter"]["serial"] = json!(serial);
+    Package::parse(package.to_string().as_bytes()).unwrap()
 }
 
 /// Releases, writes new keys ahead and confirms that they are in the meter.
