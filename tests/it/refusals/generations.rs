@@ -494,11 +494,9 @@ async fn an_mpid_never_belongs_to_two_parties() {
         200
     );
     assert_eq!(operator.post(&add("gain"), end).await.status, 200);
-    assert_eq!(
-        operator.post(&add("lose"), later).await.status,
-        200,
-        "said before"
-    );
+    // Its end cannot be taken back any more.
+    let back = operator.post(&add("lose"), later).await;
+    assert_eq!(back.refusal(), (409, "wrong_state".to_owned()));
 }
 
 #[tokio::test]
