@@ -110,7 +110,16 @@ impl Terms {
     /// Whether the time in a signed request is close enough to now.
     pub fn is_fresh(&self, signed_at: Timestamp, now: Timestamp) -> bool {
         let distance = signed_at.since(now).max(now.since(signed_at));
-        distance <= Duration::from_secs(u64::from(self.confirm_skew_seconds))
+        distance <= self.confirm_skew()
+    }
+
+    /// Whether something says that it was made later than now, beyond what clocks may differ by.
+    pub fn is_ahead(&self, made_at: Timestamp, now: Timestamp) -> bool {
+        made_at.since(now) > self.confirm_skew()
+    }
+
+    fn confirm_skew(&self) -> Duration {
+        Duration::from_secs(u64::from(self.confirm_skew_seconds))
     }
 }
 

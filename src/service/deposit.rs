@@ -166,6 +166,9 @@ impl Deposit {
             if ledger.facts.known_envelopes.contains(&header.envelope_id) {
                 return Err(Code::EnvelopeReused);
             }
+            if (ledger.rules.terms).is_ahead(header.created_at, ledger.now) {
+                return Err(Code::StaleRequest);
+            }
             if let (Some(handover), Some(date)) = (handover, header.supply_start)
                 && handover.supply_start_date != date
             {

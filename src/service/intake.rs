@@ -61,10 +61,7 @@ impl Escrow {
                 "the envelope names another depositor",
             ));
         }
-        envelope
-            .body()
-            .verify(|chain, message, signature| self.signer(chain, message, signature))
-            .map_err(|error| Failure::because(Code::SignatureInvalid, error.to_string()))?;
+        self.verify_made(envelope.body())?;
 
         let now = self.shared.clock.now();
         let mut stanzas = Vec::new();

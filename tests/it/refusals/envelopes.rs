@@ -1,5 +1,7 @@
 //! Envelopes that are not what they say: refused, and nothing of them is stored.
 
+use std::time::Duration;
+
 use cos_escrow::client::{seal_package, seal_read};
 use cos_escrow::envelope::{Envelope, Kem, Recipient, SealingKeyPair};
 use cos_escrow::types::SystemRandom;
@@ -38,6 +40,32 @@ async fn an_envelope_with_any_byte_changed_is_refused_and_not_stored() {
     assert_eq!(world.entries("package.deposited").await.len(), 0);
     // The envelope itself is as good as ever.
     assert_eq!(deposit(&door, "whole", &[bytes]).await.0, 201);
+}
+
+#[tokio::test]
+async fn an_envelope_of_another_time_than_its_certificates_is_refused() {
+    let world = World::open().await;
+    let door = world.door_of("LOSE").await;
+    let recipients = [(Recipient::Escrow, world.escrow_key().await)];
+    let made_at = |at| {
+        let depositor = world.loser().depositor(at);
+        seal_package(&package(), None, &recipients, &depositor).unwrap()
+    };
+    let (minute, years) = (
+        Duration::from_secs(60),
+        Duration::from_secs(5 * 366 * 86_400),
+    );
+    let now = world.now();
+    for (name, at, code) in [
+        ("ahead", now.after(6 * minute), "stale_request"),
+        ("far-ahead", now.after(years), "signature_invalid"),
+        ("before-its-leaf", now.before(years), "signature_invalid"),
+    ] {
+        let refusal = deposit(&door, name, &[made_at(at).encode()]).await;
+        assert_eq!(refusal, refused(code), "{name}");
+    }
+    let skewed = made_at(now.after(4 * minute)).encode();
+    assert_eq!(deposit(&door, "skewed", &[skewed]).await.0, 201);
 }
 
 #[tokio::test]
