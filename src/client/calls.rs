@@ -5,7 +5,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Client, ClientError, Depositor, Request};
+use super::{Client, ClientError, Depositor, Request, Sent};
 use crate::envelope::statement::{Confirmation, KeyStatement};
 use crate::envelope::{
     Envelope, Kem, Recipient, Release, SealingKeyPair, SealingPublicKey, SignedDocument, possession,
@@ -206,7 +206,14 @@ impl Client {
             Some(id) => format!("/v1/handovers/{id}/deposit"),
             None => "/v1/deposits".to_owned(),
         };
-        self.deposit_to(path, envelopes, key).await
+        let body = self
+            .recorded(deposit(path, envelopes, key), Sent::Envelopes(envelopes))
+            .await?;
+        let generation = body["envelopes"].as_array().and_then(|stored| {
+            let credentials = stored.iter().find(|e| e["component"] == "credentials")?;
+            u32::try_from(credentials["generation"].as_u64()?).ok()
+        });
+        Ok(Deposited { body, generation })
     }
 
     /// Disputes the losing supplier's closing read with another one.
@@ -217,28 +224,8 @@ impl Client {
         key: &str,
     ) -> Result<Value, ClientError> {
         let path = format!("/v1/handovers/{handover}/dispute");
-        let deposited = self.deposit_to(path, std::slice::from_ref(read), key).await;
-        deposited.map(|deposited| deposited.body)
-    }
-
-    async fn deposit_to(
-        &self,
-        path: String,
-        envelopes: &[Envelope],
-        key: &str,
-    ) -> Result<Deposited, ClientError> {
-        let envelopes: Vec<_> = envelopes
-            .iter()
-            .map(|envelope| BASE64_STANDARD.encode(envelope.encode()))
-            .collect();
-        let body = json!({ "seal": "client", "envelopes": envelopes });
-        let request = Request::post(path, body.to_string()).idempotent(key);
-        let body = self.acknowledged(request).await?;
-        let generation = body["envelopes"].as_array().and_then(|stored| {
-            let credentials = stored.iter().find(|e| e["component"] == "credentials")?;
-            u32::try_from(credentials["generation"].as_u64()?).ok()
-        });
-        Ok(Deposited { body, generation })
+        let request = deposit(path, std::slice::from_ref(read), key);
+        self.recorded(request, Sent::Dispute(handover, read)).await
     }
 
     /// Fetches the package of a handover. The release is what the log says was released, or the call fails.
@@ -300,9 +287,26 @@ impl Client {
         key: &str,
     ) -> Result<Value, ClientError> {
         let document = SignedDocument::sign(confirmation, |message| depositor.sign(message))?;
-        let path = format!("/v1/handovers/{}/confirm", confirmation.handover);
-        self.acknowledged(Request::post(path, document.to_json()).idempotent(key))
+        self.confirm_signed(confirmation, &document.to_json(), key)
             .await
+    }
+
+    /// The same with a document that is signed already, and says this, whatever time it tells.
+    pub async fn confirm_signed(
+        &self,
+        says: &Confirmation,
+        document: &[u8],
+        key: &str,
+    ) -> Result<Value, ClientError> {
+        let path = format!("/v1/handovers/{}/confirm", says.handover);
+        let sent = Sent::Confirmation {
+            handover: says.handover,
+            outcome: says.outcome,
+            generation: says.generation,
+            document: Digest::of(document),
+        };
+        let request = Request::post(path, document.to_vec()).idempotent(key);
+        self.recorded(request, sent).await
     }
 
     /// Says that the released credentials do not open the meter.
@@ -314,7 +318,8 @@ impl Client {
     ) -> Result<Value, ClientError> {
         let path = format!("/v1/handovers/{handover}/reject");
         let body = json!({ "reason": reason }).to_string();
-        self.acknowledged(Request::post(path, body).idempotent(key))
+        let request = Request::post(path, body).idempotent(key);
+        self.recorded(request, Sent::Rejection(handover, reason))
             .await
     }
 
@@ -333,6 +338,15 @@ impl Client {
         }
         Ok(body)
     }
+}
+
+fn deposit(path: String, envelopes: &[Envelope], key: &str) -> Request {
+    let envelopes: Vec<_> = envelopes
+        .iter()
+        .map(|envelope| BASE64_STANDARD.encode(envelope.encode()))
+        .collect();
+    let body = json!({ "seal": "client", "envelopes": envelopes });
+    Request::post(path, body.to_string()).idempotent(key)
 }
 
 fn from_json(bytes: &[u8]) -> Result<Value, ClientError> {

@@ -4,16 +4,20 @@
 //! continues the one that was seen before.
 
 mod calls;
+mod entries;
 mod error;
 mod health;
 mod log_view;
+mod recorded;
 mod seal;
 mod transport;
 
 pub use calls::{Deposited, EscrowKey, KeyDocument, ReceiptDocument, ReleaseDocument};
+pub use entries::Shown;
 pub use error::ClientError;
 pub use health::{Check, Health, health};
 pub use log_view::LogView;
+pub use recorded::Sent;
 pub use seal::{Depositor, seal_package, seal_read};
 pub use transport::{Answer, Endpoint, Request};
 

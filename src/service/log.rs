@@ -53,6 +53,9 @@ pub struct EntryView {
     /// What it hides, where the reader may see it and it has not been erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disclosed: Option<Value>,
+    /// The same with the salts that bind it to the leaf, so that nobody need believe it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disclosures: Option<Vec<String>>,
 }
 
 impl Escrow {
@@ -277,20 +280,16 @@ fn view(entry: &LogEntry, disclosures: Option<Vec<String>>) -> Result<EntryView,
         Failure::Broken(format!("entry {} does not read: {reason}", entry.index))
     };
     let open = opened(entry)?;
-    let disclosed = match disclosures {
-        Some(disclosures) => {
-            let fields = open.open(&disclosures).map_err(|error| broken(&error))?;
-            Some(Value::Object(fields))
-        }
-        None => None,
-    };
+    let hidden = disclosures.as_ref().map(|hidden| open.open(hidden));
+    let disclosed = hidden.transpose().map_err(|error| broken(&error))?;
     Ok(EntryView {
         index: entry.index,
         leaf_hash: crate::tlog::leaf_hash(&entry.leaf).to_string(),
         kind: open.kind().to_owned(),
         at: open.at().to_string(),
         leaf: serde_json::from_slice(&entry.leaf).map_err(|error| broken(&error))?,
-        disclosed,
+        disclosed: disclosed.map(Value::Object),
+        disclosures,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::cli::exit::Failure;
 use crate::cli::lines::Lines;
 use crate::cli::outbox::Outbox;
 use crate::cli::output::Output;
-use crate::client::{ClientError, Depositor, Request, seal_package, seal_read};
+use crate::client::{ClientError, Depositor, Request, Sent, seal_package, seal_read};
 use crate::envelope::statement::DepositAttestation;
 use crate::envelope::{Envelope, Kem, Recipient, SealingPublicKey, SignedDocument};
 use crate::types::{Component, Digest, HandoverId, PartyId, Secret};
@@ -104,7 +104,8 @@ impl<'s> Desk<'s> {
         let read = load.read.as_ref().map(|read| read.to_json());
         let body = plain_body(&package, read.as_ref(), pending.request());
         let request = Request::post(path, body).idempotent(pending.key());
-        pending.settle(self.session.client.acknowledged(request).await)
+        let sent = Sent::Plain(handover);
+        pending.settle(self.session.client.recorded(request, sent).await)
     }
 
     /// Disputes the losing supplier's read with another one.

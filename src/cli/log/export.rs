@@ -18,12 +18,13 @@ use serde_json::{Value, json};
 
 use super::folder::Folder;
 use super::mirror::copy;
-use super::search::{self, check, search};
+use super::search::{self, search};
 use crate::cli::connect::{Session, wait};
 use crate::cli::document::{Document, Shape};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files;
 use crate::cli::output::Output;
+use crate::client::Shown;
 use crate::tlog::{TileKind, TilePath, TreeHead, VerifierKey};
 use crate::types::Timestamp;
 
@@ -64,11 +65,7 @@ pub(super) fn run(
     let (head, _) = copy(session, key, &dir.join("log"), output)?;
     let folder = Folder::at(&dir.join("log"));
     let found = entries.len();
-    entries.retain(|entry| {
-        entry["index"]
-            .as_u64()
-            .is_some_and(|index| index < head.size)
-    });
+    entries.retain(|entry| entry.index < head.size);
     if entries.len() < found {
         let newer = found - entries.len();
         output.note(format!(
@@ -78,6 +75,7 @@ pub(super) fn run(
     for entry in &entries {
         is_in(&folder, head, entry)?;
     }
+    let entries: Vec<_> = entries.into_iter().map(|entry| entry.document).collect();
 
     let lines: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
     files::replace(&dir.join("entries.jsonl"), lines.as_bytes())?;
@@ -99,14 +97,10 @@ pub(super) fn run(
 }
 
 /// An entry as the service shows it is the one that the verified copy has at its place.
-fn is_in(folder: &Folder, head: TreeHead, entry: &Value) -> Result<(), Failure> {
-    check(entry)?;
-    let index = entry["index"].as_u64().unwrap_or(u64::MAX);
+fn is_in(folder: &Folder, head: TreeHead, entry: &Shown) -> Result<(), Failure> {
+    let index = entry.index;
     let other = || {
-        let message = format!(
-            "entry {} is not the one that the log has there",
-            entry["index"]
-        );
+        let message = format!("entry {index} is not the one that the log has there");
         Failure::new(Exit::Unverified, message)
     };
     let tile = TilePath::at(TileKind::Hashes { level: 0 }, index / 256, head.size);
@@ -114,7 +108,7 @@ fn is_in(folder: &Folder, head: TreeHead, entry: &Value) -> Result<(), Failure> 
     let (hashes, _) = hashes.as_chunks::<32>();
     let at = usize::try_from(index % 256).map_err(|_| other())?;
     let hash = hashes.get(at).copied().map(crate::tlog::Hash);
-    let holds = hash.is_some_and(|hash| entry["leaf_hash"] == hash.to_string());
+    let holds = hash == Some(entry.leaf_hash);
     holds.then_some(()).ok_or_else(other)
 }
 
@@ -211,7 +205,8 @@ fn readme(key: &VerifierKey, head: TreeHead, policy: Option<&str>) -> String {
          aics-tlog verify-inclusion --tiles log --log-key \"$(cat log.vkey)\" --index 0\n\
          ```\n\n\
          The hash of an entry is `SHA-256(0x00 ‖ its leaf)`, the leaf being the RFC 8785 form of `leaf` in `entries.jsonl`; it\n\
-         is `leaf_hash` there, and hash `index mod 256` of tile `log/tile/0/<index div 256>`.\n",
+         is `leaf_hash` there, and hash `index mod 256` of tile `log/tile/0/<index div 256>`. What is `disclosed` of it is\n\
+         bound to it by `disclosures`: the SHA-256 of each, as it stands there, is one of `_sd` in the leaf.\n",
         key.name(),
         head.size,
         head.root,

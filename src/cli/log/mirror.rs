@@ -11,8 +11,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
-use crate::client::{Client, ClientError, Request};
-use crate::tlog::{Checkpoint, Note, TilePath, TreeHead, VerifierKey, tiles};
+use crate::client::{Client, ClientError};
+use crate::tlog::{Checkpoint, Note, TreeHead, VerifierKey, tiles};
 
 /// Brings a copy up to date. Its checkpoint is replaced only when everything below it was verified. Returns its head, and
 /// how many tiles were fetched.
@@ -67,7 +67,7 @@ async fn fetch(
         .collect();
     let progress = Progress::start(output, "tiles", missing.len() as u64);
     let mut fetched = stream::iter(&missing)
-        .map(|tile| async move { Ok((tile, fetch_tile(client, tile).await?)) })
+        .map(|tile| async move { Ok((tile, client.tile(tile).await?)) })
         .buffer_unordered(AT_ONCE)
         .map_err(|error: ClientError| Failure::from(error));
     while let Some((tile, bytes)) = fetched.try_next().await? {
@@ -75,12 +75,6 @@ async fn fetch(
         progress.advance();
     }
     Ok(missing.len())
-}
-
-/// One tile, not verified.
-pub(super) async fn fetch_tile(client: &Client, tile: &TilePath) -> Result<Vec<u8>, ClientError> {
-    let answer = client.send(Request::get(format!("/log/{tile}"))).await?;
-    Ok(answer.body.to_vec())
 }
 
 /// Tiles that are fetched at a time.

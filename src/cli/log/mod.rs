@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub(super) use self::arguments::Arguments;
 use self::arguments::Command;
 use self::mirror::copy;
-use self::search::{search, show};
+use self::search::{found, show};
 use super::config::missing;
 use super::connect::{Session, log_key, wait};
 use super::document::{Document, Shape};
@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         }
         Command::Search(query) => {
             let client = open()?.client;
-            let entries = wait(async { Ok(search(&client, query, output).await?) })?;
+            let entries = wait(async { Ok(found(&client, query, output).await?) })?;
             output.rows(&Document::<Entry>::list(&Value::Array(entries)))
         }
         Command::Verify(verify) => match &verify.dir {

@@ -1,11 +1,10 @@
-//! `log search` and `log show`: entries as the service shows them, each compared with the hash that is in the tree.
+//! `log search` and `log show`: entries as the service shows them, each proven to be what the log holds.
 
 use serde_json::Value;
 
 use crate::cli::document::with_query;
 use crate::cli::output::Output;
-use crate::client::{Client, ClientError, Request};
-use crate::tlog::leaf_hash;
+use crate::client::{Client, ClientError, Request, Shown};
 use crate::types::{SupplyPoint, Timestamp};
 
 /// Which entries.
@@ -73,20 +72,21 @@ impl Arguments {
     }
 }
 
-/// One page, or all of them.
+/// One page, or all of them, opened and not yet proven.
 pub(super) async fn search(
     client: &Client,
     query: &Arguments,
     output: &Output,
-) -> Result<Vec<Value>, ClientError> {
+) -> Result<Vec<Shown>, ClientError> {
     let mut before = query.before;
     let mut entries = Vec::new();
     loop {
         let path = with_query("/v1/log/entries", &query.parameters(before));
         let mut page: Value = client.send(Request::get(path)).await?.json()?;
         if let Value::Array(shown) = page["entries"].take() {
-            shown.iter().try_for_each(check)?;
-            entries.extend(shown);
+            for entry in shown {
+                entries.push(Shown::open(entry)?);
+            }
         }
         before = page["next"].as_u64();
         match before {
@@ -100,21 +100,30 @@ pub(super) async fn search(
     }
 }
 
-/// An entry whose shown fields give the hash that the service says is in the tree.
-pub(super) async fn show(client: &Client, index: u64) -> Result<Value, ClientError> {
-    let path = format!("/v1/log/entries/{index}");
-    let entry: Value = client.send(Request::get(path)).await?.json()?;
-    check(&entry)?;
-    Ok(entry)
+/// The same, proven to be what the log holds. That they are all is the service's word.
+pub(super) async fn found(
+    client: &Client,
+    query: &Arguments,
+    output: &Output,
+) -> Result<Vec<Value>, ClientError> {
+    let entries = search(client, query, output).await?;
+    for portion in entries.chunks(PORTION) {
+        client.prove(portion).await?;
+    }
+    Ok(entries.into_iter().map(|entry| entry.document).collect())
 }
 
-/// The shown fields of an entry give the hash that the service says is in the tree.
-pub(super) fn check(entry: &Value) -> Result<(), ClientError> {
-    let leaf = serde_json_canonicalizer::to_vec(&entry["leaf"])
-        .map_err(|error| ClientError::Unexpected(error.to_string()))?;
-    if entry["leaf_hash"] == leaf_hash(&leaf).to_string() {
-        return Ok(());
+/// An entry with what it hides, proven to be the one that the log has at this place.
+pub(super) async fn show(client: &Client, index: u64) -> Result<Value, ClientError> {
+    let path = format!("/v1/log/entries/{index}");
+    let entry = Shown::open(client.send(Request::get(path)).await?.json()?)?;
+    if entry.index != index {
+        let message = format!("entry {} was shown for entry {index}", entry.index);
+        return Err(ClientError::Verification(message));
     }
-    let message = format!("entry {} is not the one of its hash", entry["index"]);
-    Err(ClientError::Verification(message))
+    client.prove(std::slice::from_ref(&entry)).await?;
+    Ok(entry.document)
 }
+
+/// Entries that are proven at a time: as many as there may be tiles in memory.
+const PORTION: usize = 1_000;

@@ -200,6 +200,7 @@ mod tests {
             at: String::new(),
             leaf: Value::Null,
             disclosed: Some(Value::Null),
+            disclosures: Some(Vec::new()),
         };
         describes("Entry", &entry);
     }

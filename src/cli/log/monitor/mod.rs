@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::rules::{Alarm, Burst, Rule, Severity, Watch};
-use super::mirror::fetch_tile;
 use super::verify::read_policy;
 use crate::cli::connect::Session;
 use crate::cli::exit::{Exit, Failure};
@@ -25,7 +24,8 @@ use crate::cli::files;
 use crate::cli::output::Output;
 use crate::client::{Client, ClientError, Request};
 use crate::tlog::{
-    Checkpoint, Frontier, OpenEntry, TileKind, TrustPolicy, VerifierKey, decode_entries, leaf_hash,
+    Checkpoint, EntryError, Frontier, OpenEntry, TileKind, TrustPolicy, VerifierKey,
+    decode_entries, leaf_hash,
 };
 use crate::types::{Clock as _, SystemClock, Timestamp};
 
@@ -216,11 +216,14 @@ impl Monitor<'_> {
             None => BTreeMap::new(),
         };
         for (index, leaf) in &leaves {
-            alarms.extend(
-                self.known
-                    .watch
-                    .see(*index, leaf, hidden.get(index), self.burst),
-            );
+            let opened = hidden.get(index).map(|hidden| opened(leaf, hidden));
+            let opened = opened.transpose().unwrap_or_else(|error| {
+                let detail = format!("what is disclosed of entry {index} is not its own: {error}");
+                alarms.push(wrong(detail));
+                None
+            });
+            let watch = &mut self.known.watch;
+            alarms.extend(watch.see(*index, leaf, opened.as_ref(), self.burst));
         }
         if let Some((_, newest)) = leaves.last()
             && let Ok(entry) = OpenEntry::read(newest)
@@ -242,9 +245,7 @@ impl Monitor<'_> {
             if first + u64::from(tile.width()) <= tree.size() {
                 continue;
             }
-            let bytes = fetch_tile(self.client, &tile)
-                .await
-                .map_err(|e| failed(&e))?;
+            let bytes = self.client.tile(&tile).await.map_err(|e| failed(&e))?;
             let entries = decode_entries(&bytes, tile.width());
             let entries = entries.map_err(|_| torn("a tile of entries is torn"))?;
             for (index, leaf) in (first..).zip(entries) {
@@ -257,8 +258,11 @@ impl Monitor<'_> {
         Ok((tree, leaves))
     }
 
-    /// What releases from this entry on hide, by index: the service's word, as the auditor's search has it.
-    async fn hidden_in_releases(&self, first: u64) -> Result<BTreeMap<u64, Value>, ClientError> {
+    /// What the service discloses of releases from this entry on, by index; not yet opened.
+    async fn hidden_in_releases(
+        &self,
+        first: u64,
+    ) -> Result<BTreeMap<u64, Vec<String>>, ClientError> {
         let mut hidden = BTreeMap::new();
         let mut before = String::new();
         loop {
@@ -271,7 +275,11 @@ impl Monitor<'_> {
             for mut entry in entries {
                 match entry["index"].as_u64() {
                     Some(index) if index >= first => {
-                        hidden.insert(index, entry["disclosed"].take());
+                        let disclosures = serde_json::from_value(entry["disclosures"].take());
+                        // Erased, or kept from us: the watch says so.
+                        if let Ok(disclosures) = disclosures {
+                            hidden.insert(index, disclosures);
+                        }
                     }
                     _ => return Ok(hidden),
                 }
@@ -282,6 +290,12 @@ impl Monitor<'_> {
             }
         }
     }
+}
+
+/// What a leaf hides, if these disclosures are its own.
+fn opened(leaf: &[u8], disclosures: &[String]) -> Result<Value, EntryError> {
+    let entry = OpenEntry::read(leaf)?;
+    entry.open(disclosures).map(Value::Object)
 }
 
 fn kind_of(leaf: &[u8]) -> String {
