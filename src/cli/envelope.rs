@@ -13,7 +13,7 @@ use super::exit::{Exit, Failure};
 use super::files::{self, NewFile};
 use super::key::file as key_file;
 use super::output::Output;
-use super::trust::{self, verify_body};
+use super::trust::{self, signer, verify_body};
 use crate::envelope::{Body, Envelope, OpenError, Release, SealingKeyPair, SignatureError, Stanza};
 use crate::identity::IdentityError;
 use crate::types::{Secret, Timestamp};
@@ -39,12 +39,12 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         cos-escrow envelope verify meter.release --roots root.pem --lists lists.pem\n  \
         cos-escrow envelope verify meter.release --at 2025-10-18T12:00:00Z\n\n\
-        Signatures outlive certificates: `--at` asks whether one was good at a time that you know from elsewhere, such\n\
-        as the entry of the deposit in the log.")]
+        Signatures outlive certificates: each is verified as of the time in its header, as a takeover does. `--at` asks\n\
+        about a time that you know from elsewhere, such as the entry of the deposit in the log.")]
     Verify {
         /// An envelope or a release.
         file: PathBuf,
-        /// As of when; now if not given.
+        /// As of when; the time in each header if not given.
         #[arg(long, value_name = "TIME")]
         at: Option<Timestamp>,
     },
@@ -185,10 +185,12 @@ fn verify(
 ) -> Result<(), Failure> {
     let parcel = Parcel::read(file)?;
     let anchors = trust::anchors(settings, now())?;
-    let at = at.unwrap_or_else(now);
     let parts = parcel.parts();
     let verdicts: Vec<_> = (parts.iter())
-        .map(|part| verify_body(part.body, &anchors, at))
+        .map(|part| match at {
+            Some(at) => part.body.verify(signer(&anchors, at)),
+            None => verify_body(part.body, &anchors),
+        })
         .collect();
     let rows = parts.iter().zip(&verdicts).map(|(part, verdict)| {
         let mut row = part.described();
@@ -281,7 +283,7 @@ fn check(settings: &Settings, parts: &[Part<'_>]) -> Result<(), Failure> {
     let anchors = trust::anchors(settings, now())?;
     for part in parts {
         let header = part.body.header();
-        if let Err(error) = verify_body(part.body, &anchors, header.created_at) {
+        if let Err(error) = verify_body(part.body, &anchors) {
             let message = format!("{} of `{}`: {error}", part.file_name(), header.depositor);
             return Err(Failure::new(Exit::Unverified, message));
         }

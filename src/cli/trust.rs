@@ -43,13 +43,13 @@ pub(super) fn signer(
     }
 }
 
-/// Verifies that the depositor that a body names has signed it.
+/// Verifies that the depositor that a body names has signed it, as of the time in its header: the certificate may have ended
+/// since. The service takes no deposit whose header tells another time than that of its own certificate.
 pub(super) fn verify_body(
     body: &Body,
     anchors: &Anchors,
-    at: Timestamp,
 ) -> Result<(), SignatureError<IdentityError>> {
-    body.verify(signer(anchors, at))
+    body.verify(signer(anchors, body.header().created_at))
 }
 
 /// The key that a party states to be its own, with the statement.

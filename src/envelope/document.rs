@@ -182,6 +182,7 @@ mod tests {
             party: Recipient::Party("gainer".parse().unwrap()),
             outcome: Outcome::Rotated,
             generation: Some(2),
+            address_of: None,
             at: Timestamp::from_millis(1_790_000_000_123),
         }
     }

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `key-statement` | `key_id kem not_after not_before party public_key sequence` |
 //! | `key-retirement` | `at key_id party` |
-//! | `confirmation` | `at generation? handover outcome party`; the outcome is `rotated not_rotatable meter_exchanged` or `not_wanted` |
+//! | `confirmation` | `address_of? at generation? handover outcome party`; the outcome is `rotated not_rotatable meter_exchanged` or `not_wanted` |
 //! | `deposit-attestation` | `at component package party supply_point` |
 //!
-//! All fields but `generation?` are required; that one is absent where no generation opens the meter.
+//! All fields but those with `?` are required: `generation` is absent where none opens the meter, `address_of` where the
+//! gaining supplier knew the address by itself.
 //! `party` is the URN of a party or of the escrow, a time is RFC 3339 with milliseconds, a digest or key unpadded
 //! base64url.
 
@@ -86,6 +87,9 @@ pub struct Confirmation {
     /// The generation that opens the meter now, where one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
+    /// The released generation whose word for the meter's address led to it, where it was a depositor's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_of: Option<u32>,
     /// When, by the clock of the party.
     pub at: Timestamp,
 }

@@ -3,17 +3,19 @@
 use std::fmt;
 use std::future::Future;
 
-use super::released::{RegisterRead, ReleasedMeter};
+use super::released::{RegisterRead, Way};
 use super::secrets::{Role, Secrets};
 use crate::types::HandoverId;
 
-/// The escrow, as a takeover sees it. Each call may come again after a crash and must then do no harm.
+/// The escrow, as a takeover sees it. Each call may come again after a crash and must then do no harm. `way` is how the
+/// meter was reached, or was last tried to be.
 pub trait Escrow: Send + Sync {
     /// Deposits the next secrets, sealed to ourselves and the escrow. Has returned, with the generation they became, only
     /// once they are durable; no meter is told a secret before that.
     fn write_ahead(
         &self,
-        meter: &ReleasedMeter,
+        handover: HandoverId,
+        way: &Way,
         secrets: &Secrets,
     ) -> impl Future<Output = Result<u32, EscrowError>> + Send;
 
@@ -21,6 +23,7 @@ pub trait Escrow: Send + Sync {
     fn closing_read(
         &self,
         handover: HandoverId,
+        way: &Way,
         reads: &[RegisterRead],
     ) -> impl Future<Output = Result<(), EscrowError>> + Send;
 
@@ -28,6 +31,7 @@ pub trait Escrow: Send + Sync {
     fn report(
         &self,
         handover: HandoverId,
+        way: &Way,
         report: &Report,
     ) -> impl Future<Output = Result<(), EscrowError>> + Send;
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::link::{Item, Said, Setting, SettingName, words};
 use super::profile::{Profile, Protocol};
-use super::released::{ReleasedMeter, Repoint};
+use super::released::{ReleasedMeter, Repoint, Way};
 use super::secrets::{Level, Role, Secrets};
 use super::takeover::inventory::IDENTITY;
 use super::takeover::others::requests;
@@ -36,10 +36,13 @@ impl fmt::Display for PlannedStep {
     }
 }
 
-/// What a takeover of `meter` does if nothing goes wrong and no other client is found than those that were handed over.
+/// What a takeover of `meter` does on the likeliest way if nothing goes wrong and no other client is found than those that were handed over.
 /// Releases of associations are left out.
 pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Vec<PlannedStep> {
-    let Some(newest) = meter.candidates.first() else {
+    let Some(way) = meter.ways.first() else {
+        return Vec::new();
+    };
+    let Some(newest) = way.candidates.first() else {
         return Vec::new();
     };
     let mut plan = Plan {
@@ -47,7 +50,7 @@ pub fn plan(meter: &ReleasedMeter, profile: &Profile, settings: &Settings) -> Ve
         newest,
         steps: Vec::new(),
     };
-    plan.inventory(meter);
+    plan.inventory(meter, way);
     plan.escrow("ACCEPT or DISPUTE the closing read");
     plan.escrow("DEPOSIT new secrets");
     plan.enter(RELEASED);
@@ -85,10 +88,10 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn inventory(&mut self, meter: &ReleasedMeter) {
+    fn inventory(&mut self, meter: &ReleasedMeter, way: &Way) {
         self.say(&Said::Anybody, "");
         self.say(&Said::Told(&IDENTITY), "must be the released meter");
-        self.enter(match meter.candidates.len() {
+        self.enter(match way.candidates.len() {
             1 => RELEASED,
             _ => "with the released secrets, the newest set first",
         });

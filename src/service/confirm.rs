@@ -200,6 +200,7 @@ impl Command for Confirm {
                 .shows("confirmation", self.digest.to_string())
                 .hides("handover", handover.id.to_string())
                 .hides("generation", json!(generation))
+                .hides("address_of", json!(self.confirmation.address_of))
                 .hides("retired", changed.len()),
         );
         // What another generation retires has its whole grace; saying the same again, or something else about the

@@ -11,7 +11,7 @@ use super::market::Market;
 use super::play::Handed;
 use crate::cli::exit::Failure;
 use crate::cli::meter::simulation::Seed;
-use crate::cli::takeover::{JournalKey, Opened, SupplierEscrow};
+use crate::cli::takeover::{Generation, JournalKey, Opened, SupplierEscrow, Voices};
 use crate::dlms::SystemTitle;
 use crate::meter::journal::{Intake, Journal, JournalSettings};
 use crate::meter::link::{DlmsDial, MeterDial};
@@ -81,10 +81,13 @@ async fn one(
         .suppliers
         .get(&event.requester)
         .ok_or_else(|| Failure::failed("the supplier takes no part"))?;
-    let opened = Opened::release(&handed.document.release, &supplier.sealing)?;
-    let (_, known) = opened.on_the_line()?;
+    let opened = Opened::release(&handed.document.release, &supplier.sealing);
+    let known = opened.generations.iter().map(Generation::secrets);
+    let known = known.collect::<Result<Vec<_>, _>>()?;
     let simulator = Seed::like(&opened)?.start(LOOPBACK, &[]).await?;
-    let meter = opened.meter(profiles, Some(simulator.address()))?;
+    let ours = (Some(simulator.address()), None);
+    let ready = opened.ready(profiles, &Voices::All, ours)?;
+    let meter = &ready.meter;
 
     let key = Arc::new(JournalKey::random(&SystemRandom));
     let path = market.folder.join(format!("journal-{}.db", event.serial()));
@@ -113,10 +116,11 @@ async fn one(
         random: &SystemRandom,
         settings: Settings::default(),
     };
-    let papers = opened.papers(supplier.sealing.public());
+    let papers = ready.papers(supplier.sealing.public());
     let intake = Intake {
-        meter: &meter,
+        meter,
         papers: Some(&papers),
+        left_out: &[],
         network: "",
         run: None,
     };

@@ -167,21 +167,22 @@ fn run_dispute(session: &Session, dispute: &Dispute) -> Result<Value, Failure> {
 async fn confirm(session: &Session, how: &Confirm) -> Result<Value, ClientError> {
     let depositor = session.depositor().map_err(local)?;
     let described = format!("{:?} {:?}", how.outcome, how.generation);
+    let says = Confirmation {
+        handover: how.id,
+        party: Recipient::Party(depositor.party.clone()),
+        outcome: how.outcome.into(),
+        generation: how.generation,
+        address_of: None,
+        at: depositor.now,
+    };
     let make = || {
-        let confirmation = Confirmation {
-            handover: how.id,
-            party: Recipient::Party(depositor.party.clone()),
-            outcome: how.outcome.into(),
-            generation: how.generation,
-            at: depositor.now,
-        };
-        let signed = SignedDocument::sign(&confirmation, |message| depositor.sign(message));
+        let signed = SignedDocument::sign(&says, |message| depositor.sign(message));
         signed.map(|document| document.to_json())
     };
     let pending = kept(session, ("confirm", how.id, &described), make)?;
-    let path = format!("/v1/handovers/{}/confirm", how.id);
-    let request = Request::post(path, pending.request().to_vec()).idempotent(pending.key());
-    pending.settle(session.client.acknowledged(request).await)
+    let (client, document) = (&session.client, pending.request());
+    let confirmed = client.confirm_signed(&says, document, pending.key()).await;
+    pending.settle(confirmed)
 }
 
 async fn reject(session: &Session, id: HandoverId, reason: &str) -> Result<Value, ClientError> {

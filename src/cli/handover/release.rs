@@ -137,10 +137,8 @@ impl Signed {
     }
 }
 
-/// Signatures are verified as of the time in the header: the depositor's certificate may have ended since, and the service
-/// verified it when the deposit came.
 fn signatures(release: &Release, session: &Session) -> Vec<Signed> {
-    let verify = |body: &Body| match verify_body(body, &session.anchors, body.header().created_at) {
+    let verify = |body: &Body| match verify_body(body, &session.anchors) {
         Ok(()) => Signed::Yes,
         Err(SignatureError::Unsigned) => Signed::No,
         Err(error) => Signed::Bad(error.to_string()),

@@ -5,11 +5,13 @@ use serde::Serialize;
 use super::releases::Unusable;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Row;
+use crate::cli::takeover::Readied;
 use crate::meter::escrow::{EscrowError, Path, Report, StopReason};
 use crate::meter::fleet::Ended;
 use crate::meter::journal::{JournalError, Note, Status};
+use crate::meter::released::LeftOut;
 use crate::meter::takeover::{Outcome, TakeoverError};
-use crate::types::{HandoverId, MeterSerial, SupplyPoint, Timestamp};
+use crate::types::{HandoverId, MeterSerial, PartyId, SupplyPoint, Timestamp};
 
 /// How the run of one takeover ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, clap::ValueEnum)]
@@ -150,8 +152,21 @@ pub struct Ending {
     pub needs: Need,
     /// Why, or what is left to know.
     pub reason: String,
+    /// Whose word led to the meter.
+    pub address_of: Option<AddressOf>,
+    /// What of the release was not used.
+    pub left_out: Vec<LeftOut>,
     /// When to go on.
     pub wait_until: Option<Timestamp>,
+}
+
+/// Who said where the meter is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct AddressOf {
+    /// The depositor.
+    pub party: PartyId,
+    /// Its generation.
+    pub generation: u32,
 }
 
 impl Row for Ending {
@@ -162,6 +177,8 @@ impl Row for Ending {
         "needs",
         "wait_until",
         "reason",
+        "address_of",
+        "left_out",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -175,6 +192,14 @@ impl Row for Ending {
             self.needs.to_string(),
             wait_until.unwrap_or_default(),
             self.reason.clone(),
+            (self.address_of.as_ref())
+                .map(|of| format!("generation {} of `{}`", of.generation, of.party))
+                .unwrap_or_default(),
+            self.left_out
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
         ]
     }
 }
@@ -196,6 +221,9 @@ impl Ending {
                 need => need,
             },
             reason: status.note.map(|note| note.reason).unwrap_or_default(),
+            address_of: (status.address_of)
+                .map(|(party, generation)| AddressOf { party, generation }),
+            left_out: status.left_out,
             wait_until: waits.then_some(status.wait_until),
         }
     }
@@ -231,16 +259,19 @@ impl Ending {
                 need => need,
             },
             reason,
+            address_of: None,
+            left_out: Vec::new(),
             wait_until: None,
         }
     }
 
     /// The same, of a meter that is known.
     #[must_use]
-    pub fn about(self, serial: MeterSerial, supply_point: SupplyPoint) -> Self {
+    pub fn about(self, readied: Readied) -> Self {
         Self {
-            serial: Some(serial),
-            supply_point: Some(supply_point),
+            serial: Some(readied.meter.serial),
+            supply_point: Some(readied.meter.supply_point),
+            left_out: readied.left_out,
             ..self
         }
     }
@@ -369,6 +400,8 @@ mod tests {
             stopped: None,
             wait_until,
             note: Some(note(ended)),
+            address_of: Some(("north".parse().unwrap(), 1)),
+            left_out: Vec::new(),
         })
     }
 
@@ -413,10 +446,13 @@ mod tests {
     #[test]
     fn a_row_says_what_is_left_to_know_and_to_do() {
         let notes = "over the losing supplier's path; stays open: GBEK";
-        assert_eq!(rotated().cells()[2..], ["rotated", "nothing", "", notes]);
+        let north = "generation 1 of `north`";
+        let told = ["rotated", "nothing", "", notes, north, ""];
+        assert_eq!(rotated().cells()[2..], told);
         let until = "2026-09-21T14:13:20.000Z";
         let cause = "the meter cannot be reached";
-        assert_eq!(waiting().cells()[2..], ["waiting", "wait", until, cause]);
+        let told = ["waiting", "wait", until, cause, north, ""];
+        assert_eq!(waiting().cells()[2..], told);
     }
 
     #[test]

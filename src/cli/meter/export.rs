@@ -183,12 +183,14 @@ impl Exported {
     fn fields(&self) -> Vec<Field> {
         let meter = &self.record.meter;
         let moved = meter.repoint.as_ref().and_then(|repoint| repoint.address);
+        let way = meter.ways.get(self.record.progress.way);
+        let address = moved.or(way.map(|way| way.address));
         let text = |value: &dyn ToString| Field::Text(Zeroizing::new(value.to_string()));
         let mut fields = vec![
             text(&self.handover),
             text(&meter.supply_point),
             text(&meter.serial),
-            text(&moved.unwrap_or(meter.address)),
+            address.map_or(Field::None, |address| text(&address)),
             text(&self.secrets.protocol()),
         ];
         match &self.secrets {
@@ -199,9 +201,9 @@ impl Exported {
             }
             Secrets::Passwords(passwords) => {
                 fields.extend((0..7).map(|_| Field::None));
-                fields.push(match &meter.device {
-                    DeviceId::Outstation(address) => text(address),
-                    DeviceId::SystemTitle(_) => Field::None,
+                fields.push(match way.map(|way| &way.device) {
+                    Some(DeviceId::Outstation(address)) => text(address),
+                    Some(DeviceId::SystemTitle(_)) | None => Field::None,
                 });
                 let levels = [Level::One, Level::Two, Level::Three];
                 fields.extend(levels.map(|level| {
@@ -216,9 +218,10 @@ impl Exported {
     }
 
     fn of_keys(&self, keys: &KeySet) -> [Field; 7] {
-        let title = match &self.record.meter.device {
-            DeviceId::SystemTitle(title) => Field::Text(Zeroizing::new(title.to_string())),
-            DeviceId::Outstation(_) => Field::None,
+        let way = self.record.meter.ways.get(self.record.progress.way);
+        let title = match way.map(|way| &way.device) {
+            Some(DeviceId::SystemTitle(title)) => Field::Text(Zeroizing::new(title.to_string())),
+            Some(DeviceId::Outstation(_)) | None => Field::None,
         };
         let key = |role| {
             keys.key(role)

@@ -8,10 +8,10 @@ use tokio::sync::OnceCell;
 
 use super::desk::Desk;
 use super::ending::{Ending, note};
-use super::releases::{Loaded, Unsigned, Unusable, Verified};
+use super::releases::{Loaded, Ready, Source, Unsigned, Unusable, Verified};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::takeover::SupplierEscrow;
-use crate::client::Client;
+use crate::cli::takeover::{SupplierEscrow, Voices};
+use crate::client::{Client, Request};
 use crate::dlms::SystemTitle;
 use crate::envelope::SealingPublicKey;
 use crate::identity::{Anchors, SigningIdentity};
@@ -19,9 +19,8 @@ use crate::meter::fleet::{Bounds, Counts, run_fleet};
 use crate::meter::journal::{Claim, Intake, JournalSettings, Query, RunId, Scope};
 use crate::meter::link::{DlmsDial, MeterDial};
 use crate::meter::profile::Profiles;
-use crate::meter::released::ReleasedMeter;
 use crate::meter::takeover::{Rounds, Settings, Takeover};
-use crate::types::{Clock, PartyId, SystemRandom, Timestamp};
+use crate::types::{Clock, HandoverId, PartyId, SystemRandom, Timestamp};
 
 /// How meters are taken over.
 #[derive(clap::Args, Clone, Debug)]
@@ -43,9 +42,13 @@ pub struct How {
     /// What is sent.
     #[command(flatten)]
     pub rotation: Rotation,
-    /// Use packages that bear no depositor's signature, because the service sealed what came in clear.
+    /// Use packages that bear no depositor's signature, because the service sealed what came in clear: once all that do
+    /// have led nowhere.
     #[arg(long)]
     pub accept_unsigned: bool,
+    /// Say passwords in clear where somebody says the meter is who only had it once: when all else has led nowhere.
+    #[arg(long)]
+    pub accept_former: bool,
     /// Our system title, 16 hexadecimal digits: head ends with journals of their own need titles of their own.
     #[arg(long, value_name = "HEX", default_value = DEFAULT_TITLE, value_parser = SystemTitle::from_hex)]
     pub system_title: SystemTitle,
@@ -121,6 +124,7 @@ impl Default for How {
             minutes: 0,
             rotation: Rotation::default(),
             accept_unsigned: false,
+            accept_former: false,
             system_title: SystemTitle(*b"COSESCRW"),
             lease: 300,
             retry_after: 300,
@@ -154,33 +158,52 @@ pub struct HeadEnd<'a> {
 impl HeadEnd<'_> {
     /// A release that may be used on its meter.
     pub fn verified(&self, loaded: Loaded) -> Result<Verified, Unusable> {
-        let unsigned = match self.how.accept_unsigned {
-            true => Unsigned::Accepted,
-            false => Unsigned::Refused,
+        loaded.verified(self.anchors, Unsigned::by_flag(self.how.accept_unsigned))
+    }
+
+    /// The ways to its meter. Who loses the meter is asked for where it matters whose word is which.
+    pub async fn ready(&self, release: Verified, source: &Source) -> Result<Ready, Failure> {
+        let voices = match release.needs_loser() {
+            true => Voices::Due {
+                losing: self.losing_party(release.handover()).await?,
+                accept_former: self.how.accept_former,
+            },
+            false => Voices::All,
         };
-        loaded.verified(self.anchors, unsigned)
+        release.ready(source, &self.profiles, &voices)
+    }
+
+    /// Who loses the meter, as the service knows it.
+    async fn losing_party(&self, handover: HandoverId) -> Result<Option<PartyId>, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Handover {
+            losing: Counterparty,
+        }
+        #[derive(serde::Deserialize)]
+        struct Counterparty {
+            party: Option<PartyId>,
+        }
+        let asked = Request::get(format!("/v1/handovers/{handover}"));
+        let handover: Handover = self.client.send(asked).await?.json()?;
+        Ok(handover.losing.party)
     }
 
     /// Writes a released meter down, as part of a run. From then on `resume` knows it.
-    pub async fn claim(
-        &self,
-        release: &Verified,
-        meter: &ReleasedMeter,
-        run: RunId,
-    ) -> Result<Claim, Failure> {
-        let loaded = release.loaded();
-        if loaded.recipient != self.party {
+    pub async fn claim(&self, ready: &Ready, run: RunId) -> Result<Claim, Failure> {
+        if ready.recipient != self.party {
             let message = format!(
                 "released to `{}`, and we are `{}`",
-                loaded.recipient, self.party
+                ready.recipient, self.party
             );
             return Err(Failure::new(Exit::Refused, message));
         }
-        let papers = loaded.opened.papers(&loaded.sealed_to);
+        let readied = &ready.readied;
+        let papers = readied.papers(&ready.sealed_to);
         let intake = Intake {
-            meter,
+            meter: &readied.meter,
             papers: Some(&papers),
-            network: &loaded.opened.network(),
+            left_out: &readied.left_out,
+            network: &readied.network,
             run: Some(run),
         };
         Ok(self.desk.journal.take_in(intake, self.clock.now()).await?)

@@ -13,14 +13,14 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files;
 use crate::cli::key::file as key_file;
 use crate::cli::lines::Lines;
-use crate::cli::takeover::Opened;
+use crate::cli::takeover::{Opened, Readied, Voices};
 use crate::cli::trust::verify_body;
 use crate::client::ClientError;
 use crate::envelope::{Release, SealingKeyPair, SealingPublicKey, SignatureError};
 use crate::identity::Anchors;
 use crate::meter::profile::Profiles;
-use crate::meter::released::{ReleasedMeter, Repoint};
-use crate::types::{HandoverId, PartyId};
+use crate::meter::released::Repoint;
+use crate::types::{Component, HandoverId, PartyId};
 
 /// Which releases.
 #[derive(clap::Args, Clone, Debug)]
@@ -176,7 +176,7 @@ impl SealingKeys {
             let message = format!("sealed to key {wanted}, and the key here is {}", key.id());
             return Err(Failure::new(Exit::Refused, message));
         }
-        Ok((Opened::release(release, key)?, key.public().clone()))
+        Ok((Opened::release(release, key), key.public().clone()))
     }
 }
 
@@ -185,12 +185,9 @@ fn not_here(folder: &Path) -> Failure {
     Failure::new(Exit::Usage, message).hint("name its file, or its folder with `--keys`")
 }
 
-/// A release, opened, and the meter that it is about.
+/// A release, opened.
 pub struct Loaded {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// To whom it was given.
-    pub recipient: PartyId,
+    release: Release,
     /// The key of ours that it is sealed to.
     pub sealed_to: SealingPublicKey,
     /// What it holds.
@@ -200,52 +197,53 @@ pub struct Loaded {
 impl Loaded {
     /// Reads the file of a release.
     pub fn read(path: &Path, keys: &SealingKeys) -> Result<Self, Failure> {
-        let bytes = files::read(path)?.to_vec();
-        Self::open(bytes, keys).map_err(|failure| Failure {
+        let bytes = files::read(path)?;
+        Self::open(&bytes, keys).map_err(|failure| Failure {
             message: format!("`{}`: {}", path.display(), failure.message),
             ..failure
         })
     }
 
     /// Opens the bytes of a release.
-    pub fn open(bytes: Vec<u8>, keys: &SealingKeys) -> Result<Self, Failure> {
+    pub fn open(bytes: &[u8], keys: &SealingKeys) -> Result<Self, Failure> {
         let release =
-            Release::decode(&bytes).map_err(|error| Failure::new(Exit::Unverified, error))?;
+            Release::decode(bytes).map_err(|error| Failure::new(Exit::Unverified, error))?;
         let (opened, sealed_to) = keys.open(&release)?;
-        let issue = release.issue();
         Ok(Self {
-            recipient: issue.recipient.clone(),
-            bytes,
+            release,
             sealed_to,
             opened,
         })
     }
 
-    /// Verifies that each package and read in it was signed by the depositor that it names.
-    ///
-    /// As of the time in its header: the certificate may have ended since.
-    pub fn verified(self, anchors: &Anchors, unsigned: Unsigned) -> Result<Verified, Unusable> {
-        let release =
-            Release::decode(&self.bytes).map_err(|error| Unusable::Tampered(error.to_string()))?;
-        for item in release.items() {
-            let header = item.body.header();
-            let of = format!(
-                "the {} of `{}`",
-                header.component.as_str(),
-                header.depositor
-            );
-            match (
-                verify_body(&item.body, anchors, header.created_at),
-                unsigned,
-            ) {
-                (Ok(()), _) | (Err(SignatureError::Unsigned), Unsigned::Accepted) => {}
-                (Err(SignatureError::Unsigned), Unsigned::Refused) => {
-                    return Err(Unusable::Unsigned(of));
+    /// Leaves out each package and read that the depositor that it names has not signed. That no package is left makes the
+    /// release unusable.
+    pub fn verified(mut self, anchors: &Anchors, unsigned: Unsigned) -> Result<Verified, Unusable> {
+        let is_package = |component| component == Component::Credentials;
+        let before = &self.opened.left_out;
+        let mut is_tampered = before.iter().any(|left| is_package(left.component));
+        for item in self.release.items() {
+            let reason = match (verify_body(&item.body, anchors), unsigned) {
+                (Ok(()), _) | (Err(SignatureError::Unsigned), Unsigned::Accepted) => continue,
+                (Err(SignatureError::Unsigned), Unsigned::Refused) => "nobody signed it".to_owned(),
+                (Err(error), _) => {
+                    is_tampered |= is_package(item.body.header().component);
+                    error.to_string()
                 }
-                (Err(error), _) => return Err(Unusable::Tampered(format!("{of}: {error}"))),
+            };
+            self.opened.leave_out(item, reason);
+        }
+        match self.opened.generations.is_empty() {
+            false => Ok(Verified(self)),
+            true => {
+                let reasons = self.opened.left_out.iter().map(ToString::to_string);
+                let reasons = reasons.collect::<Vec<_>>().join("; ");
+                Err(match is_tampered {
+                    true => Unusable::Tampered(reasons),
+                    false => Unusable::Unsigned(reasons),
+                })
             }
         }
-        Ok(Verified(self))
     }
 
     /// The handover.
@@ -253,35 +251,83 @@ impl Loaded {
         self.opened.handover
     }
 
-    /// The meter, where and as the source says.
-    pub fn meter(&self, source: &Source, profiles: &Profiles) -> Result<ReleasedMeter, Failure> {
-        let mut meter = self.opened.meter(profiles, source.address)?;
-        meter.repoint.clone_from(&source.repoint);
-        Ok(meter)
+    /// The ways to the meter, where and as the source says. For those who say nothing to it: nobody's signature was verified.
+    pub fn ready(self, source: &Source, profiles: &Profiles) -> Result<Readied, Failure> {
+        ready(self.opened, source, profiles, &Voices::All)
     }
 }
 
-/// A release whose packages are their depositors' own: only such a one is used on a meter.
+fn ready(
+    opened: Opened,
+    source: &Source,
+    profiles: &Profiles,
+    voices: &Voices,
+) -> Result<Readied, Failure> {
+    let theirs = (source.address, source.repoint.clone());
+    opened.ready(profiles, voices, theirs)
+}
+
+/// A release without what its depositors did not sign: only such a one is used on a meter.
 pub struct Verified(Loaded);
 
 impl Verified {
-    /// The release.
-    pub fn loaded(&self) -> &Loaded {
-        &self.0
+    /// The handover.
+    pub fn handover(&self) -> HandoverId {
+        self.0.handover()
     }
+
+    /// Whether it matters who loses the meter: passwords go in clear, and of two who gave us something one is believed first.
+    pub fn needs_loser(&self) -> bool {
+        self.0.opened.needs_loser()
+    }
+
+    /// The ways to the meter, where and as the source says.
+    pub fn ready(
+        self,
+        source: &Source,
+        profiles: &Profiles,
+        voices: &Voices,
+    ) -> Result<Ready, Failure> {
+        let Loaded {
+            sealed_to, opened, ..
+        } = self.0;
+        Ok(Ready {
+            recipient: opened.recipient.clone(),
+            sealed_to,
+            readied: ready(opened, source, profiles, voices)?,
+        })
+    }
+}
+
+/// What is claimed in a journal.
+pub struct Ready {
+    /// To whom it was released.
+    pub recipient: PartyId,
+    /// The key of ours that it is sealed to.
+    pub sealed_to: SealingPublicKey,
+    /// The meter, and what else is known of it.
+    pub readied: Readied,
 }
 
 /// Why a release is used on no meter.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// Nobody has signed a part of it.
-    #[error(
-        "{0}: nobody signed it; `--accept-unsigned` takes what the service sealed for its depositor"
-    )]
+    /// Nobody has signed a package of it.
+    #[error("{0}; `--accept-unsigned` takes what the service sealed for its depositor")]
     Unsigned(String),
-    /// It is not what its depositor made.
+    /// No package of it is what its depositor made.
     #[error("{0}")]
     Tampered(String),
+}
+
+impl From<Unusable> for Failure {
+    fn from(release: Unusable) -> Self {
+        let exit = match release {
+            Unusable::Unsigned(_) => Exit::Refused,
+            Unusable::Tampered(_) => Exit::Unverified,
+        };
+        Self::new(exit, release)
+    }
 }
 
 /// What becomes of a package that bears no signature: its depositor sent it in clear, and the service sealed it.
@@ -291,6 +337,16 @@ pub enum Unsigned {
     Accepted,
     /// It is not.
     Refused,
+}
+
+impl Unsigned {
+    /// As `--accept-unsigned` says.
+    pub fn by_flag(accepts: bool) -> Self {
+        match accepts {
+            true => Self::Accepted,
+            false => Self::Refused,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -113,12 +113,11 @@ async fn begin(
     let release = head_end
         .verified(loaded)
         .map_err(|unusable| Box::new(Ending::of_unusable(handover, &unusable)))?;
-    let meter = release.loaded().meter(&source, &head_end.profiles);
-    let meter = meter.map_err(unfit)?;
-    match head_end.claim(&release, &meter, run).await {
+    let ready = head_end.ready(release, &source).await.map_err(unfit)?;
+    match head_end.claim(&ready, run).await {
         Ok(_) => Ok(()),
         Err(failure) => Err(Box::new(
-            Ending::of_failure(Some(handover), &failure).about(meter.serial, meter.supply_point),
+            Ending::of_failure(Some(handover), &failure).about(ready.readied),
         )),
     }
 }

@@ -4,20 +4,19 @@ use tokio::sync::OnceCell;
 
 use super::Papers;
 use super::keys::put_keys;
+use super::passwords::put_passwords;
 use crate::client::{Client, ClientError, Depositor, seal_package, seal_read};
 use crate::dlms::obis::Obis;
-use crate::envelope::package::{Credential, Level, Package, SecretText};
+use crate::envelope::package::Package;
 use crate::envelope::read::Read;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::envelope::{Kem, Recipient, SealingPublicKey};
 use crate::identity::SigningIdentity;
 use crate::meter::escrow::{Escrow, EscrowError, Report};
 use crate::meter::journal::{Journal, JournalError};
-use crate::meter::released::{RegisterRead, ReleasedMeter};
-use crate::meter::secrets::{PasswordSet, Secrets};
-use crate::types::{
-    Clock, EnvelopeId, HandoverId, PartyId, Random, Secret, SystemRandom, Timestamp,
-};
+use crate::meter::released::{RegisterRead, Way};
+use crate::meter::secrets::Secrets;
+use crate::types::{Clock, EnvelopeId, HandoverId, PartyId, Random, SystemRandom, Timestamp};
 
 /// The escrow as one gaining supplier uses it for its takeovers.
 pub struct SupplierEscrow<'a> {
@@ -40,20 +39,19 @@ pub struct SupplierEscrow<'a> {
 impl Escrow for SupplierEscrow<'_> {
     async fn write_ahead(
         &self,
-        meter: &ReleasedMeter,
+        handover: HandoverId,
+        way: &Way,
         secrets: &Secrets,
     ) -> Result<u32, EscrowError> {
-        let Papers {
-            own_key, newest, ..
-        } = self.papers(meter.handover).await?;
-        let next = next_package(newest, secrets)?;
-        let recipients = self.recipients(own_key).await?;
+        let mut papers = self.papers(handover).await?;
+        let next = next_package(package_of(&mut papers, way)?, secrets)?;
+        let recipients = self.recipients(papers.own_key).await?;
         let envelope =
             seal_package(&next, None, &recipients, &self.depositor()).map_err(escrow_error)?;
         let key = request_key();
         let deposited = self
             .client
-            .deposit(Some(meter.handover), &[envelope], &key)
+            .deposit(Some(handover), &[envelope], &key)
             .await
             .map_err(escrow_error)?;
         deposited
@@ -64,9 +62,11 @@ impl Escrow for SupplierEscrow<'_> {
     async fn closing_read(
         &self,
         handover: HandoverId,
+        way: &Way,
         reads: &[RegisterRead],
     ) -> Result<(), EscrowError> {
-        let papers = self.papers(handover).await?;
+        let mut papers = self.papers(handover).await?;
+        let make = package_of(&mut papers, way)?.meter.make;
         let Some(theirs) = papers.read.as_ref() else {
             return Ok(());
         };
@@ -78,7 +78,6 @@ impl Escrow for SupplierEscrow<'_> {
             return accepted.map(drop).map_err(escrow_error);
         }
         let ours = own_read(theirs, taken, self.clock.now())?;
-        let make = papers.newest.meter.make.clone();
         let recipients = self.recipients(papers.own_key).await?;
         let envelope =
             seal_read(&ours, make, &recipients, &self.depositor()).map_err(escrow_error)?;
@@ -89,7 +88,12 @@ impl Escrow for SupplierEscrow<'_> {
         disputed.map(drop).map_err(escrow_error)
     }
 
-    async fn report(&self, handover: HandoverId, report: &Report) -> Result<(), EscrowError> {
+    async fn report(
+        &self,
+        handover: HandoverId,
+        way: &Way,
+        report: &Report,
+    ) -> Result<(), EscrowError> {
         let (outcome, generation) = match report {
             Report::Rotated { generation, .. } => (Outcome::Rotated, Some(*generation)),
             Report::CannotRotate(_) => (Outcome::NotRotatable, None),
@@ -104,6 +108,7 @@ impl Escrow for SupplierEscrow<'_> {
             party: Recipient::Party(self.party.clone()),
             outcome,
             generation,
+            address_of: way.address_of.is_some().then_some(way.generation),
             at: self.clock.now(),
         };
         let confirmed = self
@@ -151,7 +156,13 @@ impl SupplierEscrow<'_> {
     }
 }
 
-/// The newest released package with the secrets that the meter is about to get.
+/// The package whose word led to the meter: the next one says the same of it, but for the secrets.
+fn package_of(papers: &mut Papers, way: &Way) -> Result<Package, EscrowError> {
+    let package = papers.packages.remove(&way.generation);
+    package.ok_or_else(|| EscrowError::Refused("the journal's papers lack the package".to_owned()))
+}
+
+/// A released package with the secrets that the meter is about to get.
 fn next_package(mut package: Package, secrets: &Secrets) -> Result<Package, EscrowError> {
     let found = match secrets {
         Secrets::Keys(keys) => put_keys(&mut package, keys),
@@ -160,38 +171,6 @@ fn next_package(mut package: Package, secrets: &Secrets) -> Result<Package, Escr
     found.then_some(package).ok_or_else(|| {
         EscrowError::Refused("the package has no place for these secrets".to_owned())
     })
-}
-
-/// User names stay as they are; levels that were not handed over are added. Whether all of them found their place.
-fn put_passwords(package: &mut Package, passwords: &PasswordSet) -> bool {
-    let mut credentials = package.credentials.iter_mut();
-    let found = credentials.find_map(|credential| match credential {
-        Credential::Password(password) => Some(password),
-        Credential::Dlms(_) => None,
-    });
-    let Some(package) = found else {
-        return false;
-    };
-    let all = passwords.levels().all(|level| {
-        let new = passwords.password(level).map(Secret::expose);
-        let new = new.and_then(|new| SecretText::from_text(str::from_utf8(new).ok()?));
-        let user = SecretText::from_text("");
-        let (Some(password), Some(user)) = (new, user) else {
-            return false;
-        };
-        let level = level.number();
-        match package.levels.iter_mut().find(|known| known.level == level) {
-            Some(known) => known.password = password,
-            None => package.levels.push(Level {
-                level,
-                user,
-                password,
-            }),
-        }
-        true
-    });
-    package.levels.sort_by_key(|level| level.level);
-    all
 }
 
 /// A new key for a request that is sent once: an unknown outcome is asked for by the takeover, not by the transport.

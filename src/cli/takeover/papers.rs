@@ -1,13 +1,17 @@
 //! What a takeover needs of a release once its keys are in the journal, as the journal keeps it, sealed.
 //!
 //! ```text
-//! version   u8        1
+//! version   u8        2
 //! kem       u16       of our key that the next packages are sealed to as well
 //! key       bytes16   its public half
-//! package   bytes32   the newest released package, to be changed into the next
 //! read      bytes32   the losing supplier's closing read, empty if there is none
+//! then for each way to the meter:
+//!   package     bytes32   the released package that leads there, to be changed into the next
+//!   generation  u32       its number
 //! ```
 //! Integers are big-endian; `bytes16` and `bytes32` are a length and that many bytes.
+
+use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
@@ -20,30 +24,36 @@ use crate::types::Secret;
 pub struct Papers {
     /// Our key that the next packages are sealed to as well.
     pub own_key: SealingPublicKey,
-    /// The newest released package.
-    pub newest: Package,
+    /// The packages that lead to the meter, by generation.
+    pub packages: BTreeMap<u32, Package>,
     /// The losing supplier's closing read.
     pub read: Option<Read>,
 }
 
 impl Papers {
     /// The papers as bytes.
-    pub fn encode(newest: &Secret, read: Option<&Read>, own_key: &SealingPublicKey) -> Secret {
-        let read = read.map(Read::to_json);
-        let read = read.as_ref().map_or(&b""[..], Secret::expose);
-        let (key, package) = (own_key.as_bytes(), newest.expose());
+    pub fn encode(
+        packages: &[(u32, Secret)],
+        read: Option<&Secret>,
+        own_key: &SealingPublicKey,
+    ) -> Secret {
+        let read = read.map_or(&b""[..], Secret::expose);
+        let key = own_key.as_bytes();
         // Reserved in full, so that no reallocation leaves a copy of a key behind.
-        let length = FIXED_BYTES + key.len() + package.len() + read.len();
+        let of_packages = packages
+            .iter()
+            .map(|(_, package)| 8 + package.expose().len());
+        let length = FIXED_BYTES + key.len() + of_packages.sum::<usize>() + read.len();
         let mut out = Zeroizing::new(Vec::with_capacity(length));
         out.push(VERSION);
         out.extend_from_slice(&own_key.kem().id().to_be_bytes());
         let short = u16::try_from(key.len()).expect("public keys are short");
         out.extend_from_slice(&short.to_be_bytes());
         out.extend_from_slice(key);
-        for part in [package, read] {
-            let length = u32::try_from(part.len()).expect("packages and reads are limited");
-            out.extend_from_slice(&length.to_be_bytes());
-            out.extend_from_slice(part);
+        put(&mut out, read);
+        for (generation, package) in packages {
+            put(&mut out, package.expose());
+            out.extend_from_slice(&generation.to_be_bytes());
         }
         Secret::new(std::mem::take(&mut out))
     }
@@ -54,10 +64,17 @@ impl Papers {
         let (kem, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-        let (package, rest) = long(rest)?;
-        let (read, rest) = long(rest)?;
-        if *version != VERSION || !rest.is_empty() {
+        let (read, mut rest) = long(rest)?;
+        if *version != VERSION {
             return None;
+        }
+        let mut packages = BTreeMap::new();
+        while !rest.is_empty() {
+            let (package, after) = long(rest)?;
+            let (generation, after) = after.split_first_chunk()?;
+            let package = Package::parse(package).ok()?;
+            packages.insert(u32::from_be_bytes(*generation), package);
+            rest = after;
         }
         let read = match read {
             [] => None,
@@ -66,10 +83,16 @@ impl Papers {
         let kem = Kem::of_id(u16::from_be_bytes(*kem))?;
         Some(Self {
             own_key: SealingPublicKey::from_bytes(kem, key).ok()?,
-            newest: Package::parse(package).ok()?,
+            packages,
             read,
         })
     }
+}
+
+fn put(out: &mut Vec<u8>, part: &[u8]) {
+    let length = u32::try_from(part.len()).expect("packages and reads are limited");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(part);
 }
 
 fn long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -77,8 +100,8 @@ fn long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
-const VERSION: u8 = 1;
-const FIXED_BYTES: usize = 1 + 2 + 2 + 4 + 4;
+const VERSION: u8 = 2;
+const FIXED_BYTES: usize = 1 + 2 + 2 + 4;
 
 #[cfg(test)]
 mod tests {
@@ -95,12 +118,18 @@ mod tests {
         let read = br#"{"format":"cos-escrow/read/1","supply_point":"9693016118873",
             "meter_serial":"E19B762798","type":"A",
             "registers":[{"id":"01","value":"1.5","at":"2025-10-18T23:00:00.000Z"}]}"#;
-        let read = Read::parse(read).unwrap();
+        let read = Read::parse(read).unwrap().to_json();
         let key = SealingKeyPair::generate(Kem::X25519, &SystemRandom);
+        let another = Secret::new(package.expose().to_vec());
+        let packages = [(3, package), (1, another)];
         for read in [None, Some(&read)] {
-            let bytes = Papers::encode(&package, read, key.public());
+            let bytes = Papers::encode(&packages, read, key.public());
             let back = Papers::decode(&bytes).unwrap();
-            assert_eq!(back.newest.to_json().expose(), package.expose());
+            assert_eq!(back.packages.keys().copied().collect::<Vec<_>>(), [1, 3]);
+            for (generation, package) in &packages {
+                let kept = back.packages[generation].to_json();
+                assert_eq!(kept.expose(), package.expose());
+            }
             assert_eq!(back.read.is_some(), read.is_some());
             assert_eq!(&back.own_key, key.public());
             let cut = Secret::new(bytes.expose()[..bytes.expose().len() - 1].to_vec());

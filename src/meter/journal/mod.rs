@@ -16,7 +16,7 @@ use sqlx::sqlite::{
 
 pub use lease::Lease;
 pub use pages::{Due, Note, Query, Scope, Status, Tally};
-pub use progress::{Held, Pair, Progress, Round, State};
+pub use progress::{Held, NoWay, Pair, Progress, Round, State};
 pub use rows::{Claim, Intake, Record, RunId};
 pub use seal::{SealError, Sealer};
 
@@ -173,7 +173,7 @@ impl From<InvalidId> for JournalError {
 
 /// Connections that read at a time, beside the one that writes.
 const READERS: u32 = 4;
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// `state`, `stopped` and `wait_until` repeat what `progress` says, for queries; `outcome` and `reason` say how the last
 /// run ended. No secret is outside `key_sets` and `papers`, where it is sealed.
@@ -214,7 +214,7 @@ CREATE TABLE counters (
     proven INTEGER NOT NULL,
     PRIMARY KEY (key, title)
 ) STRICT;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;
 ";
 
@@ -225,7 +225,7 @@ mod tests {
     use crate::dlms::SystemTitle;
     use crate::dlms::keys::Suite;
     use crate::meter::link::{CounterBlock, Counters as _, CountersError, DeviceId};
-    use crate::meter::released::ReleasedMeter;
+    use crate::meter::released::{Belief, ReleasedMeter, Way};
     use crate::meter::secrets::KeySet;
     use crate::types::{Digest, Secret, SystemRandom, Timestamp};
 
@@ -351,13 +351,18 @@ mod tests {
             handover: HandoverId::random(&SystemRandom),
             supply_point: "2499999999991".parse().unwrap(),
             serial: "A012345678".parse().unwrap(),
-            address: ([127, 0, 0, 1], 4059).into(),
-            profile: "dlms".to_owned(),
-            device: DeviceId::SystemTitle(TITLE),
-            device_name: None,
-            firmware: None,
+            ways: vec![Way {
+                generation: 1,
+                address_of: None,
+                belief: Belief::Due,
+                address: ([127, 0, 0, 1], 4059).into(),
+                profile: "dlms".to_owned(),
+                device: DeviceId::SystemTitle(TITLE),
+                device_name: None,
+                firmware: None,
+                candidates: vec![KeySet::random(Suite::Zero, &SystemRandom).into()],
+            }],
             supply_start: None,
-            candidates: vec![KeySet::random(Suite::Zero, &SystemRandom).into()],
             closing_read: None,
             repoint: None,
         }

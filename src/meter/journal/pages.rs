@@ -9,7 +9,8 @@ use sqlx::{QueryBuilder, Row as _};
 use super::rows::{Job, millis};
 use super::{Journal, JournalError, Progress, RunId, State};
 use crate::meter::escrow::StopReason;
-use crate::types::{HandoverId, MeterSerial, SupplyPoint, Timestamp};
+use crate::meter::released::LeftOut;
+use crate::types::{HandoverId, MeterSerial, PartyId, SupplyPoint, Timestamp};
 
 /// One line of the list of takeovers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +31,10 @@ pub struct Status {
     pub wait_until: Timestamp,
     /// How its last run ended, if one did.
     pub note: Option<Note>,
+    /// At whose address the meter was entered, and of which generation; none before that, and where the address is ours.
+    pub address_of: Option<(PartyId, u32)>,
+    /// What of the release is not used.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Status {
@@ -260,7 +265,10 @@ fn status(row: &SqliteRow) -> Result<Status, JournalError> {
     let progress: Progress = serde_json::from_str(row.try_get("progress")?)?;
     let outcome: Option<String> = row.try_get("outcome")?;
     let reason: Option<String> = row.try_get("reason")?;
+    let address_of = (progress.released).and_then(|_| job.address_of(progress.way));
     Ok(Status {
+        address_of,
+        left_out: job.left_out,
         handover: row.try_get::<&str, _>("handover")?.parse()?,
         supply_point: job.supply_point,
         serial: job.serial,

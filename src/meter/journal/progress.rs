@@ -109,6 +109,15 @@ pub struct Held {
     pub kek: Option<u32>,
 }
 
+/// A way that leads to no meter that is ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct NoWay {
+    /// Its place among the ways.
+    pub way: usize,
+    /// What was found there.
+    pub reason: StopReason,
+}
+
 /// Everything about one takeover that must outlive the process, secrets apart.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Progress {
@@ -118,6 +127,12 @@ pub struct Progress {
     pub round: Round,
     /// Why it goes no further.
     pub stopped: Option<StopReason>,
+    /// Which of the ways to the meter is gone, by its place among them.
+    #[serde(default)]
+    pub way: usize,
+    /// The ways that led nowhere for good.
+    #[serde(default)]
+    pub no_ways: Vec<NoWay>,
     /// What the meter has.
     pub held: Held,
     /// The pair that opened the meter first: the one that must be refused in the end.
@@ -166,6 +181,8 @@ impl Progress {
             state: State::Claimed,
             round: Round::First,
             stopped: None,
+            way: 0,
+            no_ways: Vec::new(),
             held: Held::default(),
             released: None,
             expected: None,

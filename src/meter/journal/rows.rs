@@ -12,9 +12,11 @@ use super::writer::Batch;
 use super::{Journal, JournalError, Lease, Progress, State};
 use crate::meter::escrow::StopReason;
 use crate::meter::link::DeviceId;
-use crate::meter::released::{RegisterRead, ReleasedMeter, Repoint};
+use crate::meter::released::{Belief, LeftOut, RegisterRead, ReleasedMeter, Repoint, Way};
 use crate::meter::secrets::Secrets;
-use crate::types::{Digest, HandoverId, MeterSerial, Random, Secret, SupplyPoint, Timestamp};
+use crate::types::{
+    Digest, HandoverId, MeterSerial, PartyId, Random, Secret, SupplyPoint, Timestamp,
+};
 
 /// What claiming a meter did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,8 +31,10 @@ pub enum Claim {
 
 /// Everything the journal has on one takeover.
 pub struct Record {
-    /// The meter as it was released.
+    /// The meter as it was released, without its secrets.
     pub meter: ReleasedMeter,
+    /// Of each way to it, the numbers of the sets that may be said there, oldest first.
+    pub of_ways: Vec<Vec<u32>>,
     /// The key sets that the meter may have, by number; the highest is the newest.
     pub sets: BTreeMap<u32, Secrets>,
     /// How far it is.
@@ -57,6 +61,8 @@ pub struct Intake<'a> {
     /// What the caller will need to deposit the next keys, where that is not in its memory anyway. Kept sealed, until the
     /// takeover is over.
     pub papers: Option<&'a Secret>,
+    /// What of the release is not used.
+    pub left_out: &'a [LeftOut],
     /// The network that the meter is reached through, empty if that is not known.
     pub network: &'a str,
     /// The run that it belongs to from now on.
@@ -68,14 +74,26 @@ pub struct Intake<'a> {
 pub(super) struct Job {
     pub(super) supply_point: SupplyPoint,
     pub(super) serial: MeterSerial,
+    ways: Vec<JobWay>,
+    pub(super) left_out: Vec<LeftOut>,
+    supply_start: Option<Timestamp>,
+    closing_read: Option<Vec<RegisterRead>>,
+    repoint: Option<Repoint>,
+}
+
+/// A way without its secrets.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct JobWay {
+    generation: u32,
+    address_of: Option<PartyId>,
+    belief: Belief,
     address: SocketAddr,
     profile: String,
     device: DeviceId,
     device_name: Option<String>,
     firmware: Option<String>,
-    supply_start: Option<Timestamp>,
-    closing_read: Option<Vec<RegisterRead>>,
-    repoint: Option<Repoint>,
+    /// The numbers of its secrets, oldest first.
+    sets: Vec<u32>,
 }
 
 impl Journal {
@@ -88,6 +106,7 @@ impl Journal {
         let intake = Intake {
             meter,
             papers: None,
+            left_out: &[],
             network: "",
             run: None,
         };
@@ -98,7 +117,15 @@ impl Journal {
     pub async fn take_in(&self, intake: Intake<'_>, now: Timestamp) -> Result<Claim, JournalError> {
         let meter = intake.meter;
         let handover = meter.handover;
-        let sets = (1..).zip(meter.candidates.iter().rev());
+        // The likeliest has the highest number.
+        let candidates = || meter.ways.iter().flat_map(|way| &way.candidates);
+        let sets = (1..).zip(
+            meter
+                .ways
+                .iter()
+                .rev()
+                .flat_map(|way| way.candidates.iter().rev()),
+        );
         let sealed = |(number, set): (u32, &Secrets)| self.seal_set(handover, number, set);
         let papers = intake.papers.map(|papers| {
             let context = papers_context(handover);
@@ -107,17 +134,13 @@ impl Journal {
         let row = NewRow {
             handover: handover.to_string(),
             meter: one_meter(meter),
-            job: serde_json::to_string(&Job::of(meter))?,
+            job: serde_json::to_string(&Job::of(meter, intake.left_out))?,
             network: intake.network.to_owned(),
             run: intake.run.map(|run| run.0.to_vec()),
             progress: serde_json::to_string(&Progress::new())?,
             now: millis(now),
             sets: sets.map(sealed).collect(),
-            counters: meter
-                .candidates
-                .iter()
-                .filter_map(KnownCounter::of)
-                .collect(),
+            counters: candidates().filter_map(KnownCounter::of).collect(),
             papers,
         };
         self.writer
@@ -149,6 +172,7 @@ impl Journal {
     pub async fn reopen(&self, lease: &Lease, now: Timestamp) -> Result<(), JournalError> {
         let mut progress = self.record(lease.handover).await?.progress;
         progress.stopped = None;
+        progress.no_ways.clear();
         progress.refused.clear();
         progress.unclear.clear();
         self.save(lease, &progress, now).await
@@ -163,8 +187,10 @@ impl Journal {
             .ok_or(JournalError::Unknown(handover))?;
         let job: Job = serde_json::from_str(row.try_get("job")?)?;
         let progress = serde_json::from_str(row.try_get("progress")?)?;
+        let of_ways = job.ways.iter().map(|way| way.sets.clone()).collect();
         Ok(Record {
             meter: job.into_meter(handover),
+            of_ways,
             sets: self.sets(handover).await?,
             progress,
         })
@@ -306,19 +332,27 @@ impl NewRow {
 }
 
 impl Job {
-    fn of(meter: &ReleasedMeter) -> Self {
+    fn of(meter: &ReleasedMeter, left_out: &[LeftOut]) -> Self {
+        let mut number = 1..;
+        let mut ways: Vec<_> = (meter.ways.iter().rev())
+            .map(|way| JobWay::of(way, number.by_ref().take(way.candidates.len()).collect()))
+            .collect();
+        ways.reverse();
         Self {
             supply_point: meter.supply_point.clone(),
             serial: meter.serial.clone(),
-            address: meter.address,
-            profile: meter.profile.clone(),
-            device: meter.device.clone(),
-            device_name: meter.device_name.clone(),
-            firmware: meter.firmware.clone(),
+            ways,
+            left_out: left_out.to_vec(),
             supply_start: meter.supply_start,
             closing_read: meter.closing_read.clone(),
             repoint: meter.repoint.clone(),
         }
+    }
+
+    /// Who gave the address of a way, and with which generation; none if we did.
+    pub(super) fn address_of(&self, way: usize) -> Option<(PartyId, u32)> {
+        let way = self.ways.get(way)?;
+        Some((way.address_of.clone()?, way.generation))
     }
 
     /// The meter; its keys are in sets of their own.
@@ -327,15 +361,40 @@ impl Job {
             handover,
             supply_point: self.supply_point,
             serial: self.serial,
+            ways: self.ways.into_iter().map(JobWay::into_way).collect(),
+            supply_start: self.supply_start,
+            closing_read: self.closing_read,
+            repoint: self.repoint,
+        }
+    }
+}
+
+impl JobWay {
+    fn of(way: &Way, sets: Vec<u32>) -> Self {
+        Self {
+            generation: way.generation,
+            address_of: way.address_of.clone(),
+            belief: way.belief,
+            address: way.address,
+            profile: way.profile.clone(),
+            device: way.device.clone(),
+            device_name: way.device_name.clone(),
+            firmware: way.firmware.clone(),
+            sets,
+        }
+    }
+
+    fn into_way(self) -> Way {
+        Way {
+            generation: self.generation,
+            address_of: self.address_of,
+            belief: self.belief,
             address: self.address,
             profile: self.profile,
             device: self.device,
             device_name: self.device_name,
             firmware: self.firmware,
-            supply_start: self.supply_start,
             candidates: Vec::new(),
-            closing_read: self.closing_read,
-            repoint: self.repoint,
         }
     }
 }
@@ -360,10 +419,11 @@ fn rejected(progress: &Progress) -> bool {
 
 /// What no two meters have in common.
 fn one_meter(meter: &ReleasedMeter) -> String {
-    match &meter.device {
-        DeviceId::SystemTitle(title) => title.to_string(),
+    match meter.ways.first().map(|way| &way.device) {
+        Some(DeviceId::SystemTitle(title)) => title.to_string(),
         // Alone on its line, a meter may have no address of its own.
-        DeviceId::Outstation(address) => format!("{} {address}", meter.serial),
+        Some(DeviceId::Outstation(address)) => format!("{} {address}", meter.serial),
+        None => meter.serial.to_string(),
     }
 }
 

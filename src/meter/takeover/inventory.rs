@@ -8,10 +8,9 @@ use crate::meter::released::RegisterRead;
 
 impl<D: Dial, E: Escrow> Run<'_, D, E> {
     /// Changes nothing in the meter.
-    pub(super) async fn inventory(&mut self) -> Result<(), Halt> {
-        self.stay_out_while_waiting().await?;
+    pub(super) async fn look_around(&mut self) -> Result<(), Halt> {
         self.check_identity().await?;
-        let order = order::of_released(self.sets.keys().copied());
+        let order = order::of_released(self.sets_of_way().into_iter());
         let Some(pair) = self.enter_with_any(&order).await? else {
             return Err(Halt::Stop(StopReason::WrongKeys));
         };
@@ -59,10 +58,10 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
     fn check(&self, told: &Identity) -> Result<(), Halt> {
         self.check_serial(told)?;
         let differs = |released: &Option<String>, told: &Option<String>| matches!((released, told), (Some(released), Some(told)) if released != told);
-        if differs(&self.meter.device_name, &told.device_name) {
+        if differs(&self.way().device_name, &told.device_name) {
             return Err(Halt::Stop(StopReason::WrongMeter));
         }
-        if differs(&self.meter.firmware, &told.firmware) {
+        if differs(&self.way().firmware, &told.firmware) {
             return Err(Halt::Stop(StopReason::WrongFirmware));
         }
         Ok(())

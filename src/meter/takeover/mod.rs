@@ -17,7 +17,7 @@ use super::escrow::{Escrow, EscrowError, Path, Report, StopReason};
 use super::journal::{Claim, Journal, JournalError, Lease, Pair, Progress, Record, Round, State};
 use super::link::{Dial, LinkError, MeterLink as _, Station};
 use super::profile::{Profile, Profiles};
-use super::released::ReleasedMeter;
+use super::released::{ReleasedMeter, Way};
 use super::secrets::Secrets;
 use crate::types::{Clock, HandoverId, Random, Timestamp};
 
@@ -29,6 +29,7 @@ mod passwords;
 pub(super) mod repoint;
 mod rotate;
 mod verify;
+mod ways;
 
 /// Takes meters over, one at each call of [`Takeover::run`], any number at the same time.
 pub struct Takeover<'a, D, E> {
@@ -120,6 +121,13 @@ impl<D: Dial, E: Escrow> Takeover<'_, D, E> {
         Ok(claim)
     }
 
+    fn profile(&self, way: &Way) -> Result<Arc<Profile>, TakeoverError> {
+        let profile = self.profiles.get(&way.profile);
+        profile
+            .map(Arc::clone)
+            .ok_or_else(|| TakeoverError::NoProfile(way.profile.clone()))
+    }
+
     /// Takes a claimed meter as far as it goes now. May be dropped at any point and called again.
     pub async fn run(
         &self,
@@ -154,6 +162,8 @@ struct Run<'a, D: Dial, E> {
     lease: Lease,
     meter: ReleasedMeter,
     profile: Arc<Profile>,
+    /// Of each way, the numbers of the sets that may be said there.
+    of_ways: Vec<Vec<u32>>,
     sets: BTreeMap<u32, Secrets>,
     progress: Progress,
     link: D::Link,
@@ -182,17 +192,18 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
         record: Record,
         on_step: OnStep<'a>,
     ) -> Result<Self, TakeoverError> {
-        let name = &record.meter.profile;
-        let profile = takeover.profiles.get(name);
-        let profile = profile.ok_or_else(|| TakeoverError::NoProfile(name.clone()))?;
-        let station = station(&record.meter, profile, &record.progress);
+        let way = record.meter.ways.get(record.progress.way);
+        let way = way.ok_or_else(|| damaged("no way to the meter"))?;
+        let profile = takeover.profile(way)?;
+        let station = station((&record.meter, way), &profile, &record.progress);
         Ok(Self {
             takeover,
             on_step,
             lease,
             link: takeover.dial.dial(station),
             meter: record.meter,
-            profile: Arc::clone(profile),
+            profile,
+            of_ways: record.of_ways,
             sets: record.sets,
             progress: record.progress,
         })
@@ -240,7 +251,7 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
             let reads = &self.progress.reads;
             self.takeover
                 .escrow
-                .closing_read(self.meter.handover, reads)
+                .closing_read(self.meter.handover, self.way(), reads)
                 .await?;
         }
         if self.progress.target.is_none() || self.progress.has_target() {
@@ -249,7 +260,9 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
         // ORDER: the escrow has the keys before the journal says so, and the journal before the meter.
         let secrets = self.set(self.target()?)?;
         let escrow = self.takeover.escrow;
-        let generation = escrow.write_ahead(&self.meter, secrets).await?;
+        let generation = escrow
+            .write_ahead(self.meter.handover, self.way(), secrets)
+            .await?;
         self.progress.generation = Some(generation);
         self.progress.round = round;
         self.commit(State::Prepared).await
@@ -277,7 +290,7 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
         let report = self.ending()?;
         self.takeover
             .escrow
-            .report(self.meter.handover, &report)
+            .report(self.meter.handover, self.way(), &report)
             .await?;
         self.progress.state = State::Reported;
         let now = self.takeover.clock.now();
@@ -364,13 +377,17 @@ impl<'a, D: Dial, E: Escrow> Run<'a, D, E> {
 }
 
 /// Where the meter is reached: it moves when it is repointed.
-fn station(meter: &ReleasedMeter, profile: &Arc<Profile>, progress: &Progress) -> Station {
+fn station(
+    (meter, way): (&ReleasedMeter, &Way),
+    profile: &Arc<Profile>,
+    progress: &Progress,
+) -> Station {
     let moved = progress.round == Round::Second || progress.state >= State::Repointed;
     let repoint = meter.repoint.as_ref().filter(|_| moved);
     let address = repoint.and_then(|repoint| repoint.address);
     Station {
-        address: address.unwrap_or(meter.address),
-        device: meter.device.clone(),
+        address: address.unwrap_or(way.address),
+        device: way.device.clone(),
         profile: Arc::clone(profile),
     }
 }

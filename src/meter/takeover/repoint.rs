@@ -47,7 +47,7 @@ impl<D: Dial, E: Escrow> Run<'_, D, E> {
         }
         self.commit(State::Repointed).await?;
         self.link.leave().await;
-        let station = station(&self.meter, &self.profile, &self.progress);
+        let station = station((&self.meter, self.way()), &self.profile, &self.progress);
         self.link = self.takeover.dial.dial(station);
         Ok(())
     }

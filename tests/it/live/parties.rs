@@ -97,6 +97,7 @@ pub(crate) fn confirmation(event: &Event, gainer: &Supplier) -> Request {
         party: Recipient::Party(gainer.party.clone()),
         outcome: Outcome::NotRotatable,
         generation: None,
+        address_of: None,
         at: now(),
     };
     let depositor = gainer.depositor();

@@ -4,7 +4,7 @@ use cos_escrow::cli::exit::Exit;
 use cos_escrow::cli::meter::ending::{Ending, Verdict, verdict};
 use cos_escrow::cli::meter::head_end::{HeadEnd, Rotation};
 use cos_escrow::cli::meter::plan;
-use cos_escrow::cli::takeover::Opened;
+use cos_escrow::cli::takeover::{Opened, Voices};
 use cos_escrow::meter::fleet::Counts;
 use cos_escrow::meter::journal::{Claim, Query, RunId, State};
 use cos_escrow::meter::profile::Profiles;
@@ -16,6 +16,9 @@ use world::{LOOPBACK, Suite, Wall, World, source};
 
 mod drill;
 mod export;
+mod forge;
+mod hostile;
+mod liar;
 mod program;
 mod tampered;
 mod world;
@@ -24,9 +27,8 @@ async fn claimed(world: &World, head_end: &HeadEnd<'_>, walls: &[Wall]) -> RunId
     let run = RunId::random(&SystemRandom);
     for wall in walls {
         let release = head_end.verified(world.load(&wall.source.release)).unwrap();
-        let meter = release.loaded().meter(&wall.source, &head_end.profiles);
-        let meter = meter.unwrap();
-        let claim = head_end.claim(&release, &meter, run).await.unwrap();
+        let ready = head_end.ready(release, &wall.source).await.unwrap();
+        let claim = head_end.claim(&ready, run).await.unwrap();
         assert_eq!(claim, Claim::New);
     }
     run
@@ -81,8 +83,9 @@ async fn meters_with_keys_and_meters_with_passwords_are_taken_over_in_one_run() 
 async fn a_make_without_a_profile_is_refused_before_anything_is_sent() {
     let world = World::with(&[Suite::Passwords]).await;
     let mut opened: Opened = world.load(&world.releases[0]).opened;
-    opened.packages[0].meter.make = "Unheard-of 7".parse().unwrap();
-    let refused = opened.meter(&Profiles::built_in(), None).err().unwrap();
+    opened.generations[0].package.meter.make = "Unheard-of 7".parse().unwrap();
+    let refused = opened.ready(&Profiles::built_in(), &Voices::All, (None, None));
+    let refused = refused.err().unwrap();
     assert_eq!(refused.exit, Exit::Refused);
     assert!(
         refused.message.contains("Unheard-of 7"),
@@ -190,11 +193,11 @@ async fn a_release_for_somebody_else_is_not_claimed() {
     let desk = world.desk().await;
     let mut head_end = world.head_end(&desk);
     let source = source(&world.releases[0], LOOPBACK);
-    let meter = loaded.meter(&source, &head_end.profiles).unwrap();
-    head_end.party = "somebody".parse().unwrap();
     let release = head_end.verified(loaded).unwrap();
+    let ready = head_end.ready(release, &source).await.unwrap();
+    head_end.party = "somebody".parse().unwrap();
     let run = RunId::random(&SystemRandom);
-    let refused = head_end.claim(&release, &meter, run).await.unwrap_err();
+    let refused = head_end.claim(&ready, run).await.unwrap_err();
     assert_eq!(refused.exit, Exit::Refused);
     let all = desk.journal.list(&Query::default()).await.unwrap();
     assert!(all.is_empty());
@@ -204,18 +207,19 @@ async fn a_release_for_somebody_else_is_not_claimed() {
 async fn a_plan_shows_every_step_and_no_key() {
     let world = World::with_released(1).await;
     let source = source(&world.releases[0], LOOPBACK);
-    let steps = plan::steps(&source, &world.keys(), &Rotation::default()).unwrap();
+    let steps = plan::steps(&source, &world.keys(), &Rotation::default(), None).unwrap();
     let once = Rotation {
         once: true,
         ..Rotation::default()
     };
-    let fewer = plan::steps(&source, &world.keys(), &once).unwrap();
+    let fewer = plan::steps(&source, &world.keys(), &once, None).unwrap();
     assert!(steps.len() > fewer.len());
     let text = serde_json::to_string(&steps).unwrap().to_lowercase();
     assert!(text.contains("guek, gak (redacted)"), "{text}");
-    let meter = world.load(&world.releases[0]);
-    let meter = meter.meter(&source, &Profiles::built_in()).unwrap();
-    for set in meter.candidates.iter().filter_map(Secrets::keys) {
+    let ready = world.load(&world.releases[0]);
+    let ready = ready.ready(&source, &Profiles::built_in()).unwrap();
+    let candidates = &ready.meter.ways[0].candidates;
+    for set in candidates.iter().filter_map(Secrets::keys) {
         for key in [set.guek(), set.gak(), set.kek()] {
             let hex: String = key.expose().iter().map(|b| format!("{b:02x}")).collect();
             assert!(!text.contains(&hex));

@@ -81,6 +81,10 @@ impl World {
         &self.market.suppliers[&self.events[0].gainer]
     }
 
+    pub(super) fn loser(&self) -> &Supplier {
+        &self.market.suppliers[&self.events[0].loser]
+    }
+
     pub(super) fn keys(&self) -> SealingKeys {
         let pair = &self.gainer().sealing;
         let secret = pair.to_secret();
@@ -97,12 +101,12 @@ impl World {
         for release in &self.releases {
             let loaded = self.load(release);
             let meter = like(&loaded, LOOPBACK, faults).await.unwrap();
-            let known = loaded.opened.meter(&Profiles::built_in(), Some(LOOPBACK));
-            let known = known.unwrap().candidates;
+            let known = loaded.opened.generations.iter();
+            let known = known.map(|generation| generation.secrets().unwrap());
             walls.push(Wall {
                 source: source(release, meter.label.address),
                 handover: loaded.handover(),
-                known,
+                known: known.collect(),
                 meter,
             });
         }
@@ -144,6 +148,17 @@ impl World {
         let answer = self.gainer().client.send(request).await.unwrap();
         let view: Value = answer.json().unwrap();
         view["state"].as_str().unwrap().to_owned()
+    }
+
+    /// The generation whose word for the address of the meter led to it, as the confirmation's entry has it.
+    pub(super) async fn confirmed_address_of(&self, handover: HandoverId) -> u64 {
+        let path = "/v1/log/entries?kind=handover.confirmed";
+        let request = cos_escrow::client::Request::get(path.to_owned());
+        let answer = self.market.auditor.send(request).await.unwrap();
+        let found: Value = answer.json().unwrap();
+        let entry = &found["entries"][0]["disclosed"];
+        assert_eq!(entry["handover"], handover.to_string());
+        entry["address_of"].as_u64().unwrap()
     }
 
     /// What `cos-escrow` needs to be told to speak for the gaining supplier, from files.

@@ -548,6 +548,7 @@ async fn rotated(world: &World, who: &str, handover: HandoverId, generation: u32
         party: Recipient::Party(supplier.party.clone()),
         outcome: Outcome::Rotated,
         generation: Some(generation),
+        address_of: None,
         at: world.now(),
     };
     let document = SignedDocument::sign(&confirmation, |m| depositor.sign(m)).unwrap();

@@ -142,6 +142,7 @@ async fn a_repeated_confirmation_is_answered_though_its_time_has_passed() {
         party: Recipient::Party(gainer.party.clone()),
         outcome: Outcome::NotRotatable,
         generation: None,
+        address_of: None,
         at: world.now(),
     };
     let signer = gainer.depositor(world.now());

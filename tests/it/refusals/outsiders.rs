@@ -119,6 +119,7 @@ pub(super) fn confirmation(world: &World, handover: HandoverId) -> Vec<u8> {
         party: Recipient::Party(stranger.party.clone()),
         outcome: Outcome::NotWanted,
         generation: None,
+        address_of: None,
         at: world.now(),
     };
     let signer = stranger.depositor(world.now());

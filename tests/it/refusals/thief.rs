@@ -96,6 +96,7 @@ async fn forged(world: &World, thief: &Thief) -> Vec<(Method, &'static str, Vec<
         party: me.clone(),
         outcome: Outcome::NotRotatable,
         generation: None,
+        address_of: None,
         at: now,
     });
     let statement = thief.document(&KeyStatement {

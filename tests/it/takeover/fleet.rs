@@ -50,10 +50,11 @@ fn title(number: u8) -> SystemTitle {
 /// Claims the meter of this number, at an address, in a network.
 async fn claim(world: &World, number: u8, address: SocketAddr, network: &str) -> HandoverId {
     let mut meter = world.released_at(address, vec![released_keys(Suite::Zero)]);
-    meter.device = DeviceId::SystemTitle(title(number));
+    meter.ways[0].device = DeviceId::SystemTitle(title(number));
     let intake = Intake {
         meter: &meter,
         papers: None,
+        left_out: &[],
         network,
         run: None,
     };

@@ -42,14 +42,14 @@ async fn what_the_meter_tells_about_itself_is_kept() {
     let world = World::new().await;
     let meter = world.meter(seed(Suite::Zero), &[]).await;
     let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
-    released.device_name = Some("SIMA012345678".to_owned());
-    released.firmware = Some("1.0".to_owned());
+    released.ways[0].device_name = Some("SIMA012345678".to_owned());
+    released.ways[0].firmware = Some("1.0".to_owned());
     world.inventory(&released).await;
     let record = world.journal.record(released.handover).await.unwrap();
     let told = record.progress.identity;
     assert_eq!(told.serial.as_deref(), Some("A012345678"));
-    assert_eq!(told.device_name, released.device_name);
-    assert_eq!(told.firmware, released.firmware);
+    assert_eq!(told.device_name, released.ways[0].device_name);
+    assert_eq!(told.firmware, released.ways[0].firmware);
     assert!(told.clock.is_some());
     assert_eq!(meter.state().transfers, 0);
 }

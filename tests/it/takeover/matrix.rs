@@ -248,11 +248,11 @@ async fn play(case: Case, kind: Kind) -> Ending {
     let subject = Subject::start(kind, &world, Suite::Zero, case.faults).await;
     let proxy = Proxy::start(subject.address(), flaw(case.around)).await;
     let mut released = world.released_at(proxy.address(), vec![released_keys(Suite::Zero)]);
-    released.profile = profile_with(case.transfer).to_owned();
+    released.ways[0].profile = profile_with(case.transfer).to_owned();
     match case.around {
         Around::WrongSerial => released.serial = "B0000000001".parse().unwrap(),
         Around::WrongKeys => {
-            released.candidates = vec![KeySet::random(Suite::Zero, &SystemRandom).into()]
+            released.ways[0].candidates = vec![KeySet::random(Suite::Zero, &SystemRandom).into()]
         }
         _ => {}
     }

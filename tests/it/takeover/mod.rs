@@ -29,6 +29,7 @@ mod plan;
 mod proxy;
 mod repoint;
 mod subject;
+mod ways;
 mod world;
 
 #[tokio::test]
@@ -104,9 +105,11 @@ async fn another_meter_at_the_address_is_left_as_it_is() {
         let mut released = world.released(&meter, vec![released_keys(Suite::Zero)]);
         match wrong {
             "serial" => released.serial = "B0000000001".parse().unwrap(),
-            "title" => released.device = DeviceId::SystemTitle(SystemTitle(*b"MMM\0\0\0\0\0")),
-            "name" => released.device_name = Some("SIMother".to_owned()),
-            _ => released.firmware = Some("0.9".to_owned()),
+            "title" => {
+                released.ways[0].device = DeviceId::SystemTitle(SystemTitle(*b"MMM\0\0\0\0\0"))
+            }
+            "name" => released.ways[0].device_name = Some("SIMother".to_owned()),
+            _ => released.ways[0].firmware = Some("0.9".to_owned()),
         }
         let outcome = world.take_over(&released, Settings::default()).await;
         let reason = match wrong {
@@ -133,7 +136,7 @@ async fn wrong_keys_are_reported_and_a_second_release_starts_again() {
         Outcome::Done(rejected)
     );
     assert_eq!(meter.state().failures_in_all, 1);
-    released.candidates = vec![released_keys(Suite::Zero).into()];
+    released.ways[0].candidates = vec![released_keys(Suite::Zero).into()];
     assert_eq!(world.claim(&released).await, Claim::Again);
     assert!(matches!(
         world.run(released.handover, once()).await,
@@ -347,7 +350,7 @@ async fn a_counter_that_jumps_is_not_believed_unless_it_was_handed_over() {
     );
     released.handover = HandoverId::random(&SystemRandom);
     let far = released_keys(Suite::Zero).with_last_counter((1 << 30) - 5);
-    released.candidates = vec![far.into()];
+    released.ways[0].candidates = vec![far.into()];
     let again = World::new().await;
     let outcome = again.take_over(&released, once()).await;
     assert!(

@@ -29,7 +29,7 @@ async fn the_secrets_of_all_other_clients_are_changed_in_the_form_that_the_profi
         let (seed, keys) = with_others(manner, true);
         let meter = world.meter(seed, &[]).await;
         let mut released = world.released(&meter, vec![keys]);
-        released.profile = profile.to_owned();
+        released.ways[0].profile = profile.to_owned();
         let outcome = world.take_over(&released, Settings::default()).await;
         assert_eq!(outcome, rotated(2, Vec::new()), "{manner:?}");
         let newest = world.newest_keys(released.handover).await;
@@ -39,9 +39,9 @@ async fn the_secrets_of_all_other_clients_are_changed_in_the_form_that_the_profi
         }
         assert_eq!(state.nonce_reuses, 0);
         let (_, known) = with_others(manner, true);
-        let refused = reader_comes_in(&world, &meter, &released.profile, known).await;
+        let refused = reader_comes_in(&world, &meter, &released.ways[0].profile, known).await;
         assert_eq!(refused, Err(LinkError::KeysRefused), "{manner:?}");
-        let let_in = reader_comes_in(&world, &meter, &released.profile, newest).await;
+        let let_in = reader_comes_in(&world, &meter, &released.ways[0].profile, newest).await;
         assert_eq!(let_in, Ok(()), "{manner:?}");
     }
 }
@@ -90,7 +90,7 @@ async fn reader_comes_in(
     let released = world.released(meter, vec![KeySet::random(Suite::Zero, &SystemRandom)]);
     let mut link = world.dial().dial(Station {
         address: meter.address(),
-        device: released.device,
+        device: released.ways[0].device.clone(),
         profile: world.profile_named(profile),
     });
     let secrets = Secrets::from(keys);

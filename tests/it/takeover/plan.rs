@@ -46,7 +46,7 @@ async fn the_plan_is_what_is_sent_word_by_word() {
         }
         let meter = world.meter(seed, &[]).await;
         let mut released = world.released(&meter, vec![keys]);
-        released.profile = profile_with(transfer).to_owned();
+        released.ways[0].profile = profile_with(transfer).to_owned();
         released.repoint = Some(repoint());
         let settings = Settings {
             rounds,

@@ -166,7 +166,7 @@ pub(super) async fn assert_taken_over(
         opens(world, subject, &newest, above).await,
         "{case}: the new keys must work"
     );
-    for old in &released.candidates {
+    for old in &released.ways[0].candidates {
         let old_keys = world.try_secrets(subject.address(), old, above + 100).await;
         assert!(old_keys.is_err(), "{case}: the old keys must not work");
     }

@@ -17,7 +17,7 @@ use cos_escrow::meter::link::{
     MeterLink, Setting, SettingName, Shown, Station,
 };
 use cos_escrow::meter::profile::{KeyTransfer, Profile, Profiles};
-use cos_escrow::meter::released::{RegisterRead, ReleasedMeter};
+use cos_escrow::meter::released::{Belief, RegisterRead, ReleasedMeter, Way};
 use cos_escrow::meter::secrets::{KeySet, Role, Secrets};
 use cos_escrow::meter::simulate::{Faults, MeterSeed, Simulator};
 use cos_escrow::meter::takeover::{Outcome, Settings, Takeover, TakeoverError};
@@ -95,13 +95,18 @@ impl World {
             handover: HandoverId::random(&SystemRandom),
             supply_point: "2499999999991".parse().unwrap(),
             serial: "A01 2345678".parse().unwrap(),
-            address,
-            profile: profile_with(KeyTransfer::Together).to_owned(),
-            device: DeviceId::SystemTitle(TITLE),
-            device_name: None,
-            firmware: None,
+            ways: vec![Way {
+                generation: 1,
+                address_of: None,
+                belief: Belief::Due,
+                address,
+                profile: profile_with(KeyTransfer::Together).to_owned(),
+                device: DeviceId::SystemTitle(TITLE),
+                device_name: None,
+                firmware: None,
+                candidates: candidates.into_iter().map(Secrets::from).collect(),
+            }],
             supply_start: None,
-            candidates: candidates.into_iter().map(Secrets::from).collect(),
             closing_read: None,
             repoint: None,
         }
@@ -211,7 +216,7 @@ impl World {
     }
 
     pub(super) fn profile_of(&self, meter: &ReleasedMeter) -> Arc<Profile> {
-        Arc::clone(self.profiles.get(&meter.profile).unwrap())
+        Arc::clone(self.profiles.get(&meter.ways[0].profile).unwrap())
     }
 
     pub(super) fn profile(&self, transfer: KeyTransfer) -> Arc<Profile> {
@@ -427,7 +432,12 @@ fn names(set: &KeySet) -> Vec<Digest> {
 }
 
 impl Escrow for TestEscrow {
-    async fn write_ahead(&self, _: &ReleasedMeter, secrets: &Secrets) -> Result<u32, EscrowError> {
+    async fn write_ahead(
+        &self,
+        _: HandoverId,
+        _: &Way,
+        secrets: &Secrets,
+    ) -> Result<u32, EscrowError> {
         let names = names_of(secrets);
         if self.refuses.load(Ordering::SeqCst) {
             return Err(EscrowError::Unavailable("as the test wants".to_owned()));
@@ -441,12 +451,17 @@ impl Escrow for TestEscrow {
         Ok(u32::try_from(index + 1).unwrap())
     }
 
-    async fn closing_read(&self, _: HandoverId, reads: &[RegisterRead]) -> Result<(), EscrowError> {
+    async fn closing_read(
+        &self,
+        _: HandoverId,
+        _: &Way,
+        reads: &[RegisterRead],
+    ) -> Result<(), EscrowError> {
         *self.reads.lock().unwrap() = reads.to_vec();
         Ok(())
     }
 
-    async fn report(&self, _: HandoverId, report: &Report) -> Result<(), EscrowError> {
+    async fn report(&self, _: HandoverId, _: &Way, report: &Report) -> Result<(), EscrowError> {
         self.reports.lock().unwrap().push(report.clone());
         Ok(())
     }

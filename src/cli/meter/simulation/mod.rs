@@ -189,15 +189,10 @@ pub async fn like(
     bind: SocketAddr,
     faults: &[&str],
 ) -> Result<Simulated, Failure> {
-    let package = loaded.opened.packages.first();
-    let package = package.ok_or_else(|| Failure::failed("the release holds no package"))?;
-    start(
-        bind,
-        Seed::like(&loaded.opened)?,
-        package.supply_point.clone(),
-        faults,
-    )
-    .await
+    let generation = loaded.opened.generations.first();
+    let generation = generation.ok_or_else(|| Failure::failed("the release holds no package"))?;
+    let supply_point = generation.package.supply_point.clone();
+    start(bind, Seed::like(&loaded.opened)?, supply_point, faults).await
 }
 
 /// Starts new meters, and makes a record a line for a losing supplier to deposit.

@@ -100,12 +100,13 @@ pub enum Seed {
 impl Seed {
     /// The meter that a release is about: it has the secrets that were deposited, and shows what was read off it.
     pub fn like(opened: &Opened) -> Result<Self, Failure> {
-        let (device, candidates) = opened.on_the_line()?;
-        let package = opened.packages.first();
-        let serial = package.map_or("", |package| package.meter.serial.original());
+        let generation = opened.generations.first();
+        let generation =
+            generation.ok_or_else(|| Failure::failed("the release holds no package"))?;
+        let serial = generation.package.meter.serial.original();
         let read = opened.closing_watt_hours();
-        match (device, candidates.into_iter().next()) {
-            (DeviceId::SystemTitle(title), Some(Secrets::Keys(keys))) => {
+        match (generation.device()?, generation.secrets()?) {
+            (DeviceId::SystemTitle(title), Secrets::Keys(keys)) => {
                 let (counter, others) = (keys.last_counter(), others_of(&keys));
                 let mut seed = MeterSeed::new(serial, title, keys);
                 seed.others = others;
@@ -115,7 +116,7 @@ impl Seed {
                 }
                 Ok(Self::Dlms(seed))
             }
-            (DeviceId::Outstation(outstation), Some(Secrets::Passwords(known))) => {
+            (DeviceId::Outstation(outstation), Secrets::Passwords(known)) => {
                 // Levels that nobody handed over have passwords too.
                 let [one, two, three] = new_passwords()?;
                 let known = |level, unknown| match known.password(level) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cos_escrow::meter::link::DeviceId;
-use cos_escrow::meter::released::{ReleasedMeter, Repoint};
+use cos_escrow::meter::released::{Belief, ReleasedMeter, Repoint, Way};
 use cos_escrow::meter::secrets::{Level, PasswordSet, Secrets};
 use cos_escrow::meter::simulate::iec62056_21::{Faults, MeterSeed, MeterState, Simulator};
 use cos_escrow::types::{Digest, HandoverId, Secret, SystemRandom};
@@ -106,13 +106,18 @@ pub(super) fn released_at(address: SocketAddr, candidates: Vec<Secrets>) -> Rele
         handover: HandoverId::random(&SystemRandom),
         supply_point: "2499999999991".parse().unwrap(),
         serial: "A01 2345678".parse().unwrap(),
-        address,
-        profile: "simulated-mode-c".to_owned(),
-        device: DeviceId::Outstation("12345678".to_owned()),
-        device_name: None,
-        firmware: None,
+        ways: vec![Way {
+            generation: 1,
+            address_of: None,
+            belief: Belief::Due,
+            address,
+            profile: "simulated-mode-c".to_owned(),
+            device: DeviceId::Outstation("12345678".to_owned()),
+            device_name: None,
+            firmware: None,
+            candidates,
+        }],
         supply_start: None,
-        candidates,
         closing_read: None,
         repoint: Some(Repoint {
             apn: "gainer.smart".to_owned(),

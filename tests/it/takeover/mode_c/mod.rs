@@ -155,14 +155,14 @@ async fn wrong_passwords_are_reported_and_the_lock_is_not_tried() {
         let world = World::new().await;
         let meter = Meter::start(kind, &world, "meter", &["lock-out:3/3600"]).await;
         let mut released = meter.released();
-        released.candidates = vec![wrong()];
+        released.ways[0].candidates = vec![wrong()];
         let outcome = world.take_over(&released, once()).await;
         let rejected = Report::Rejected(StopReason::WrongKeys);
         assert_eq!(outcome, Outcome::Done(rejected), "{kind:?}");
         assert_eq!((meter.seen().failures_in_all, meter.seen().writes), (1, 0));
         // A second release, with two generations: the newer one is wrong as well, and the older one opens.
         let newer = passwords(["OTHER001", "OTHER002", "OTHER003"]);
-        released.candidates = vec![newer, passwords(PASSWORDS)];
+        released.ways[0].candidates = vec![newer, passwords(PASSWORDS)];
         world.claim(&released).await;
         let outcome = to_the_end(&world, released.handover, once()).await;
         assert!(is_rotated(&outcome), "{kind:?}: {outcome:?}");
@@ -180,7 +180,7 @@ async fn a_meter_that_somebody_locked_is_left_alone_until_it_opens() {
         let world = World::new().await;
         let meter = Meter::start(kind, &world, "meter", &["lock-out:1/3600"]).await;
         let mut stranger = meter.released();
-        stranger.candidates = vec![passwords(["WRONG001", "WRONG002", "WRONG003"])];
+        stranger.ways[0].candidates = vec![passwords(["WRONG001", "WRONG002", "WRONG003"])];
         world.take_over(&stranger, once()).await;
         assert_eq!(meter.seen().locks, 1, "{kind:?}");
         let released = meter.released();
@@ -207,7 +207,7 @@ async fn a_package_without_the_highest_password_changes_nothing() {
         let world = World::new().await;
         let meter = Meter::start(kind, &world, "meter", &[]).await;
         let mut released = meter.released();
-        released.candidates = vec![lower_passwords()];
+        released.ways[0].candidates = vec![lower_passwords()];
         let outcome = world.take_over(&released, once()).await;
         let report = Report::CannotRotate(StopReason::TransferRefused);
         assert_eq!(outcome, Outcome::Done(report), "{kind:?}");
@@ -223,7 +223,7 @@ async fn a_level_that_was_not_handed_over_gets_a_password_too() {
         let world = World::new().await;
         let meter = Meter::start(kind, &world, "meter", &[]).await;
         let mut released = meter.released();
-        released.candidates = vec![highest_password()];
+        released.ways[0].candidates = vec![highest_password()];
         let outcome = world.take_over(&released, once()).await;
         assert!(is_rotated(&outcome), "{kind:?}: {outcome:?}");
         let newest = world
