@@ -227,6 +227,10 @@ impl From<ClientError> for Failure {
 fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "recipient_key_inactive" => "`cos-escrow key create` and `key publish` make a sealing key",
+        "sealed_to_others" => {
+            "name the key that it is sealed to with `--key-id`, or have the depositor deposit for the escrow"
+        }
+        "escrow_left_out" => "deposit with `--recipients both`",
         "certificate_expired" => "`cos-escrow pki renew` makes a new certificate",
         "certificate_revoked" => "ask the authority that issued it for another one",
         "certificate_invalid" => {

@@ -143,6 +143,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         | Code::AfterWindow
         | Code::MeterMismatch
         | Code::RecipientKeyInactive
+        | Code::SealedToOthers
         | Code::Quarantined
         | Code::ReadMismatch
         | Code::OnHold
@@ -164,6 +165,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         | Code::EnvelopeDoesNotOpen
         | Code::EnvelopeMismatch
         | Code::SignatureInvalid
+        | Code::EscrowLeftOut
         | Code::StanzaForeign
         | Code::PackageInvalid
         | Code::ReadInvalid

@@ -86,6 +86,8 @@ pub struct ReleaseFacts {
     pub key_active: bool,
     /// 9: whose key it is.
     pub key_owner: Option<PartyId>,
+    /// 9: something of what is asked for can be sealed to it, or is.
+    pub sealable: bool,
     /// 10: too many releases for this party.
     pub over_threshold: bool,
     /// 11: the closing read is disputed: of the handover or, if a supplier asks for keys that are not its own back, of
@@ -156,6 +158,7 @@ impl Asked for ReleaseFacts {
             pair("sameMeter", boolean(self.serial_agrees)),
             pair("registeredMeter", boolean(self.registered_meter_agrees)),
             pair("keyActive", boolean(self.key_active)),
+            pair("sealable", boolean(self.sealable)),
             pair("overThreshold", boolean(self.over_threshold)),
             pair("readDisputed", boolean(self.read_disputed)),
             pair("disputeHolds", boolean(self.dispute_holds)),

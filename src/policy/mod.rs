@@ -240,6 +240,7 @@ mod tests {
             registered_meter_agrees: true,
             key_active: true,
             key_owner: Some(gainer),
+            sealable: true,
             over_threshold: false,
             read_disputed: false,
             dispute_holds: true,
@@ -250,7 +251,7 @@ mod tests {
     /// Ways to fail a check, in the order of checks.
     type Failure = (Code, fn(&mut ReleaseFacts));
 
-    const FAILURES: [Failure; 12] = [
+    const FAILURES: [Failure; 13] = [
         (Code::PartySuspended, |f| f.requester_live = false),
         (Code::NoPackage, |f| f.package_exists = false),
         (Code::DepositorNotAllowed, |f| f.depositor_allowed = false),
@@ -265,6 +266,7 @@ mod tests {
         (Code::BeforeWindow, |f| f.now = Timestamp::from_seconds(999)),
         (Code::MeterMismatch, |f| f.serial_agrees = false),
         (Code::RecipientKeyInactive, |f| f.key_active = false),
+        (Code::SealedToOthers, |f| f.sealable = false),
         (Code::Quarantined, |f| f.over_threshold = true),
         (Code::ReadMismatch, |f| f.read_disputed = true),
     ];

@@ -14,7 +14,7 @@ use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
 use crate::handover::{Event, Kept, State, Word};
-use crate::store::{Grant, Handover, Needs, Origin, StoredEnvelope, SupplyPointFacts};
+use crate::store::{Grant, Handover, Held, Needs, Origin, StoredEnvelope, SupplyPointFacts};
 use crate::types::{Code, Component, Digest, HandoverId, PartyId, SupplyPoint};
 
 impl Escrow {
@@ -295,6 +295,8 @@ impl Confirm {
                 && e.generation == generation
                 && e.depositor == caller.identity.id
                 && e.origin != Origin::Former
+                // Whoever comes next needs it as well.
+                && e.held == Held::DataKey
         };
         point.envelopes.iter().find(|e| own(e))?;
         let kept = point.generations(Component::Credentials);

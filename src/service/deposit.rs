@@ -98,13 +98,17 @@ impl Command for Deposit {
             Ok(ground) => ground,
             Err(code) => return self.refuse(code, caller, ledger),
         };
+        let deposit = (handover.as_ref(), &ground);
+        if let Err(code) = self.check_sealed(&party, deposit, ledger) {
+            return self.refuse(code, caller, ledger);
+        }
         if !self.has_room(&party, ledger) {
             return self.refuse(Code::RateLimited, caller, ledger);
         }
         let mut stored = Vec::new();
         let mut entry = None;
         for prepared in &self.prepared {
-            let (view, index) = store(prepared, (handover.as_ref(), &ground), caller, ledger);
+            let (view, index) = store(prepared, deposit, caller, ledger);
             stored.push(view);
             entry = Some(index);
         }
@@ -204,6 +208,28 @@ impl Deposit {
         }
     }
 
+    /// Whether the escrow can hand on what it is to keep. Only a losing supplier may seal past it, to the gaining one: that
+    /// costs the suppliers after that one nothing that they could not have from anybody else. Keys that are brought into
+    /// a meter past the escrow would leave it to their bearer alone.
+    fn check_sealed(
+        &self,
+        party: &PartyId,
+        (handover, ground): (Option<&Handover>, &Ground),
+        ledger: &Ledger<'_>,
+    ) -> Result<(), Code> {
+        for prepared in self.prepared.iter().filter(|p| p.held == Held::Nothing) {
+            let component = prepared.body.header().component;
+            let origin = origin_of(component, party, (handover, ground), ledger);
+            let gaining = handover.and_then(|h| h.gaining_party.as_ref());
+            let mut stanzas = prepared.stanzas.iter();
+            let is_for_the_gainer = stanzas.any(|(to, ..)| Some(to) == gaining);
+            if origin != Origin::Losing || !is_for_the_gainer {
+                return Err(Code::EscrowLeftOut);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the depositor may add to what is kept of it at this supply point.
     fn has_room(&self, party: &PartyId, ledger: &Ledger<'_>) -> bool {
         let kept = &ledger.point(&self.supply_point).envelopes;
@@ -244,16 +270,7 @@ fn store(
 ) -> (Value, u64) {
     let header = prepared.body.header().clone();
     let party = &caller.identity.id;
-    let gaining = handover.is_some_and(|h| ledger.gains(party, h));
-    let former = is_former(party, handover, ground, ledger);
-    let origin = match (handover, header.component) {
-        (None, _) if former => Origin::Former,
-        (None, _) => Origin::Standing,
-        (Some(_), Component::Credentials) if former => Origin::Former,
-        (Some(_), Component::Credentials) if gaining => Origin::WriteAhead,
-        (Some(_), Component::Read) if gaining => Origin::GainingRead,
-        (Some(_), _) => Origin::Losing,
-    };
+    let origin = origin_of(header.component, party, (handover, ground), ledger);
     let point = ledger.point(&header.supply_point);
     let known = point.generations(header.component);
     let word = Word {
@@ -322,6 +339,25 @@ fn store(
     });
     ledger.put_envelope(envelope, key, bytes);
     (view, index)
+}
+
+/// As what an envelope comes in.
+fn origin_of(
+    component: Component,
+    party: &PartyId,
+    (handover, ground): (Option<&Handover>, &Ground),
+    ledger: &Ledger<'_>,
+) -> Origin {
+    let gaining = handover.is_some_and(|h| ledger.gains(party, h));
+    let former = is_former(party, handover, ground, ledger);
+    match (handover, component) {
+        (None, _) if former => Origin::Former,
+        (None, _) => Origin::Standing,
+        (Some(_), Component::Credentials) if former => Origin::Former,
+        (Some(_), Component::Credentials) if gaining => Origin::WriteAhead,
+        (Some(_), Component::Read) if gaining => Origin::GainingRead,
+        (Some(_), _) => Origin::Losing,
+    }
 }
 
 /// Whether a depositor neither supplies the point nor takes it over: all that it has is a grant, and that for another

@@ -9,7 +9,7 @@ use crate::envelope::{
     Body, Dek, Issue, Item, Kek, Kem, Recipient, Release, SealingPublicKey, Stanza,
 };
 use crate::store::{Facts, GrantedEnvelope, Held, StanzaAddress, StoredEnvelope, WrappedKey};
-use crate::types::{Code, Digest, EnvelopeId, GrantId, KeyId, PartyId, Timestamp};
+use crate::types::{Digest, EnvelopeId, GrantId, KeyId, PartyId, Timestamp};
 
 /// A release made for the facts as they stood before the transaction.
 pub(super) struct Prepared {
@@ -114,10 +114,7 @@ impl Shared {
             return Ok((body, stanza, None));
         }
         if envelope.held == Held::Nothing {
-            return Err(Failure::because(
-                Code::RecipientKeyInactive,
-                "the depositor sealed this package to another key only",
-            ));
+            return Err(broken(&"the stanza of its depositor is gone"));
         }
         let recipient = Recipient::Party(party.clone());
         let stanza = self.encapsulated((&dek, &envelope.header), &recipient, key)?;

@@ -8,7 +8,7 @@ use super::supplier::{holder, is_involved, registration_of, stands};
 use crate::handover::{Kept, Registration, Terms, Window, precedence, supplier_at};
 use crate::policy::{Purpose, ReleaseFacts, Standing};
 use crate::store::{
-    Directory, Facts, Grant, GrantedEnvelope, Ground, Origin, ReadState, SealingKey,
+    Directory, Facts, Grant, GrantedEnvelope, Ground, Held, Origin, ReadState, SealingKey,
     StoredEnvelope, SupplyPointFacts,
 };
 use crate::types::{
@@ -33,8 +33,8 @@ pub(super) struct Assessed {
     pub(super) involved: bool,
     /// What would be released, newest first.
     pub(super) candidates: Vec<StoredEnvelope>,
-    /// What would be too, had it been rightly deposited.
-    pub(super) left_out: Vec<EnvelopeId>,
+    /// What would be too, but for something that is wrong with it.
+    pub(super) left_out: Vec<LeftOut>,
     /// Grants given before.
     pub(super) grants: Vec<Grant>,
     /// The key to seal to.
@@ -43,6 +43,24 @@ pub(super) struct Assessed {
     pub(super) late: bool,
     /// The registration that the decision rests on.
     pub(super) evidence: Value,
+}
+
+/// An envelope of the meter that is asked for, which is not released.
+#[derive(serde::Serialize)]
+pub(super) struct LeftOut {
+    envelope: EnvelopeId,
+    component: Component,
+    why: Flaw,
+}
+
+/// Why an envelope is left out of a release: it harms nobody else's.
+#[derive(Clone, Copy, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Flaw {
+    /// The records of its time do not bear it out.
+    NotRightlyDeposited,
+    /// Its depositor sealed it to other keys alone.
+    SealedToOthers,
 }
 
 impl Ask {
@@ -70,18 +88,32 @@ impl Ask {
         let registered = registration.and_then(|r| holder(directory, r, now));
         let (component, candidates) = self.candidates(point);
         let exists = !candidates.is_empty();
-        let (matching, left_out): (Vec<_>, Vec<_>) = candidates
-            .into_iter()
-            .filter(|envelope| envelope.serial == self.request.meter_serial)
-            .partition(|envelope| rightly_deposited(envelope, point, directory));
-        let serial_agrees = !(matching.is_empty() && left_out.is_empty());
-        let decides = |envelope: &StoredEnvelope| envelope.component == component;
-        let depositor_allowed = matching.iter().any(decides) || !left_out.iter().any(decides);
-        let matching = newest_of_each(matching.into_iter());
         let key = match &self.request.key_id {
             Some(id) => directory.key(party, id),
             None => directory.active_key(party, now),
         };
+        let flaw = |envelope: &StoredEnvelope| {
+            if !rightly_deposited(envelope, point, directory) {
+                Some(Flaw::NotRightlyDeposited)
+            } else if !key.is_none_or(|key| can_be_sealed(envelope, key)) {
+                Some(Flaw::SealedToOthers)
+            } else {
+                None
+            }
+        };
+        let of_meter = candidates
+            .into_iter()
+            .filter(|envelope| envelope.serial == self.request.meter_serial);
+        let (matching, left_out) = sifted(of_meter, flaw);
+        let serial_agrees = !(matching.is_empty() && left_out.is_empty());
+        let is_released = matching.iter().any(|e| e.component == component);
+        let is_left_out = |why| {
+            let mut left_out = left_out.iter();
+            left_out.any(|left| left.component == component && left.why == why)
+        };
+        let sealable = is_released || !is_left_out(Flaw::SealedToOthers);
+        let depositor_allowed = is_released || !sealable || !is_left_out(Flaw::NotRightlyDeposited);
+        let matching = newest_of_each(matching.into_iter());
         let window = window_of(registration, terms);
         let meter = registration.and_then(|r| r.meter.as_ref());
         let facts = ReleaseFacts {
@@ -106,6 +138,7 @@ impl Ask {
             registered_meter_agrees: meter.is_none_or(|m| *m == self.request.meter_serial),
             key_active: key.is_some_and(|key| key.active_at(now)),
             key_owner: key.map(|key| key.party.clone()),
+            sealable,
             over_threshold: false,
             read_disputed: self.is_disputed(party, point, (registration, &matching)),
             dispute_holds: terms.dispute_holds_credentials,
@@ -127,7 +160,7 @@ impl Ask {
             key: key.cloned(),
             evidence: registration.map_or(Value::Null, evidence),
             candidates: matching,
-            left_out: left_out.into_iter().map(|envelope| envelope.id).collect(),
+            left_out,
             facts,
         }
     }
@@ -239,6 +272,31 @@ pub(super) fn window_of(registration: Option<&Registration>, terms: &Terms) -> W
         },
         |date| terms.window(date),
     )
+}
+
+/// What has no flaw, and what is left out for one, in their order.
+fn sifted(
+    candidates: impl Iterator<Item = StoredEnvelope>,
+    flaw: impl Fn(&StoredEnvelope) -> Option<Flaw>,
+) -> (Vec<StoredEnvelope>, Vec<LeftOut>) {
+    let (mut sound, mut left_out) = (Vec::new(), Vec::new());
+    for envelope in candidates {
+        match flaw(&envelope) {
+            None => sound.push(envelope),
+            Some(why) => left_out.push(LeftOut {
+                envelope: envelope.id,
+                component: envelope.component,
+                why,
+            }),
+        }
+    }
+    (sound, left_out)
+}
+
+/// Whether the service can seal an envelope to a key, or its depositor has.
+fn can_be_sealed(envelope: &StoredEnvelope, key: &SealingKey) -> bool {
+    let is_it = |(party, id): &(PartyId, KeyId)| *party == key.party && *id == key.key_id;
+    envelope.held == Held::DataKey || envelope.sealed_to.iter().any(is_it)
 }
 
 /// The newest few of each depositor: no depositor, however often it deposits, crowds the others out of a release or

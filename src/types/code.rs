@@ -62,6 +62,7 @@ codes! {
     MeterMismatch = "meter_mismatch", "deposit, request and registration do not name the same meter";
     // Check 9: the key it is sealed to.
     RecipientKeyInactive = "recipient_key_inactive", "the requester has no active sealing key";
+    SealedToOthers = "sealed_to_others", "what was deposited is sealed to other keys than the requester's";
     // Check 10: volume.
     Quarantined = "quarantined", "the release waits for approval";
     // Check 11: holds.
@@ -76,6 +77,7 @@ codes! {
     EnvelopeMismatch = "envelope_mismatch", "the envelope was made for something else";
     EnvelopeReused = "envelope_reused", "this envelope id was deposited before";
     SignatureInvalid = "signature_invalid", "the signature does not verify";
+    EscrowLeftOut = "escrow_left_out", "only the losing supplier may seal past the escrow, to the gaining supplier";
     StanzaForeign = "stanza_foreign", "a stanza is sealed to a key of another party";
     PackageInvalid = "package_invalid", "the package is not valid";
     ReadInvalid = "read_invalid", "the closing read is not valid";

@@ -60,7 +60,7 @@ fn releases_are_decided_as_the_oracle_decides() {
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    assert_eq!(seen.take().len(), 16, "a release has 15 ways to be refused");
+    assert_eq!(seen.take().len(), 17, "a release has 16 ways to be refused");
 }
 
 #[test]
@@ -136,7 +136,8 @@ fn release_failures(facts: &ReleaseFacts) -> Vec<(&'static str, Code)> {
         ("07a", early, Code::BeforeWindow),
         ("07b", late && !recovers, Code::AfterWindow),
         ("08", other_meter, Code::MeterMismatch),
-        ("09", no_key, Code::RecipientKeyInactive),
+        ("09a", no_key, Code::RecipientKeyInactive),
+        ("09b", !facts.sealable, Code::SealedToOthers),
         ("10", facts.over_threshold, Code::Quarantined),
         ("11a", disputed && !reads, Code::ReadMismatch),
         ("11b", facts.on_hold, Code::OnHold),
@@ -156,7 +157,7 @@ fn any_release() -> impl Strategy<Value = ReleaseFacts> {
         1 => Just(Standing::Annulled),
         1 => Just(Standing::Superseded),
     ];
-    let wrong = prop::array::uniform12(prop::bool::weighted(0.06));
+    let wrong = prop::array::uniform13(prop::bool::weighted(0.06));
     let asked = (any::<bool>(), any::<bool>(), any::<bool>());
     let times = prop_oneof![
         12 => (3..8_u64, 0..5_u64, 6..11_u64),
@@ -181,6 +182,7 @@ fn any_release() -> impl Strategy<Value = ReleaseFacts> {
                 registered_meter_agrees: !wrong[5],
                 key_active: !wrong[6],
                 key_owner: owner.map(self::party),
+                sealable: !wrong[12],
                 over_threshold: wrong[7],
                 read_disputed: wrong[8] || wrong[9],
                 dispute_holds: holds,
@@ -285,6 +287,7 @@ struct ReleaseWords {
     registered_meter_agrees: bool,
     key_active: bool,
     key_owner: Option<PartyId>,
+    sealable: bool,
     over_threshold: bool,
     read_disputed: bool,
     dispute_holds: bool,

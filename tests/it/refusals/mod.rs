@@ -13,6 +13,7 @@ mod generations;
 mod grounds;
 mod idempotency;
 mod outsiders;
+mod past_escrow;
 mod patience;
 mod quota;
 mod repetition;

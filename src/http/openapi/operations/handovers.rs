@@ -135,6 +135,7 @@ const DEPOSITING: &[Code] = &[
     Code::EnvelopeMismatch,
     Code::EnvelopeReused,
     Code::SignatureInvalid,
+    Code::EscrowLeftOut,
     Code::StanzaForeign,
     Code::PackageInvalid,
     Code::ReadInvalid,

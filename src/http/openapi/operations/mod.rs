@@ -46,6 +46,7 @@ const RELEASING: &[Code] = &[
     Code::BeforeWindow,
     Code::MeterMismatch,
     Code::RecipientKeyInactive,
+    Code::SealedToOthers,
     Code::Quarantined,
     Code::ReadMismatch,
     Code::OnHold,
