@@ -112,10 +112,14 @@ impl Command for Deposit {
             stored.push(view);
             entry = Some(index);
         }
-        let touched = advance(&party, &self.supply_point, handover.as_ref(), ledger);
-        let late = handover
-            .as_ref()
-            .is_some_and(|h| ledger.now > h.effective_at);
+        // A closing read alone is not what a losing supplier owes.
+        let touched = match self.brings(Component::Credentials) {
+            true => advance(&party, &self.supply_point, handover.as_ref(), ledger),
+            false => handover.as_ref().map(|h| h.state),
+        };
+        let late = handover.as_ref().is_some_and(|h| {
+            h.losing_party.as_ref() == Some(&party) && ledger.now > h.effective_at
+        });
         Verdict::Done {
             answer: json!({
                 "handover": handover.as_ref().map(|h| h.id),
@@ -136,6 +140,11 @@ impl Deposit {
         };
         let header = only.body.header();
         header.component == Component::Read && header.read_commitment.is_some()
+    }
+
+    fn brings(&self, component: Component) -> bool {
+        let mut components = self.prepared.iter().map(|p| p.body.header().component);
+        components.any(|brought| brought == component)
     }
 
     /// The handover that was named, if the depositor has a part in it.

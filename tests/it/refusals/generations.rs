@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::door::Reply;
 use super::world::{
-    HOUR, POINT, SERIAL, World, handover_of, package, package_json, release_body, switched,
+    HOUR, POINT, SERIAL, World, closing_read, handover_of, package, package_json, release_body,
+    switched,
 };
 
 #[tokio::test]
@@ -156,6 +157,35 @@ async fn after_a_rejection_the_losing_supplier_deposits_again() {
     let second = world.release("GAIN", switched(), "r2").await;
     assert_eq!(generations(world.gainer(), &second), [2, 1]);
     assert_ne!(first.json()["grant"], second.json()["grant"]);
+}
+
+#[tokio::test]
+async fn a_closing_read_alone_is_not_what_the_losing_supplier_owes() {
+    let mut world = World::open().await;
+    world.switch().await;
+    let read = closing_read("head end", "10229.9");
+    let read = world.sealed_read(world.loser(), &read).await;
+    let alone = world.deposit("LOSE", Some(switched()), &[&read]).await;
+    assert_eq!(alone.status, 201, "{alone:?}");
+    assert_eq!(alone.json()["state"], "expected");
+    world.wait_until("2025-07-01T12:00:00Z").await;
+    let refused = world.release("GAIN", switched(), "r1").await;
+    assert_eq!(refused.refusal(), (409, "no_package".to_owned()));
+
+    let keys = world.sealed(world.loser(), &package()).await;
+    let deposited = world
+        .deposit("LOSE", Some(switched()), &[&keys])
+        .await
+        .json();
+    assert_eq!(
+        (&deposited["state"], &deposited["late"]),
+        (&json!("deposited"), &json!(true))
+    );
+    assert_eq!(world.release("GAIN", switched(), "r2").await.status, 200);
+    // Late is what comes from the losing supplier: the gaining one brings its keys when it can.
+    let ahead = world.sealed(world.gainer(), &package()).await;
+    let ahead = world.deposit("GAIN", Some(switched()), &[&ahead]).await;
+    assert_eq!(ahead.json()["late"], false);
 }
 
 #[tokio::test]
