@@ -5,10 +5,10 @@
 //! | `key-statement` | `key_id kem not_after not_before party public_key sequence` |
 //! | `key-retirement` | `at key_id party` |
 //! | `confirmation` | `address_of? at generation? handover outcome party`; the outcome is `rotated not_rotatable meter_exchanged` or `not_wanted` |
-//! | `deposit-attestation` | `at component package party supply_point` |
+//! | `deposit-attestation` | `at component package party read? supply_point` |
 //!
 //! All fields but those with `?` are required: `generation` is absent where none opens the meter, `address_of` where the
-//! gaining supplier knew the address by itself.
+//! gaining supplier knew the address by itself, `read` where none comes with the package.
 //! `party` is the URN of a party or of the escrow, a time is RFC 3339 with milliseconds, a digest or key unpadded
 //! base64url.
 
@@ -124,7 +124,7 @@ impl Outcome {
     }
 }
 
-/// A depositor vouches for a plain package that the service seals for it.
+/// A depositor vouches for a plain package, and the closing read beside it, that the service seals for it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DepositAttestation {
@@ -136,6 +136,9 @@ pub struct DepositAttestation {
     pub component: Component,
     /// SHA-256 of the package as it was sent.
     pub package: Digest,
+    /// SHA-256 of the closing read that was sent with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Digest>,
     /// When, by the clock of the party.
     pub at: Timestamp,
 }

@@ -53,7 +53,7 @@ pub(super) struct DepositBody<'a> {
     #[serde(borrow)]
     #[schema(value_type = Option<Object>)]
     read: Option<&'a RawValue>,
-    /// With `server`: the depositor's signed attestation of the package.
+    /// With `server`: the depositor's signed attestation of package and read.
     #[serde(borrow)]
     #[schema(value_type = Option<Object>)]
     attestation: Option<&'a RawValue>,

@@ -110,33 +110,20 @@ impl Escrow {
     fn sealed_here(
         &self,
         party: &PartyId,
-        (package, read): (&Secret, Option<&Secret>),
+        sent: (&Secret, Option<&Secret>),
         attestation: Option<&SignedDocument>,
     ) -> Result<Vec<Prepared>, Failure> {
         if self.shared.rules.load().seal_server == SealServer::Forbidden {
             return Err(Failure::refused(Code::SealServerForbidden));
         }
-        let content = Package::parse(package.expose())
+        let package = Package::parse(sent.0.expose())
             .map_err(|error| Failure::because(Code::PackageInvalid, error.to_string()))?;
-        let attribution = match attestation {
-            None => Attribution::MtlsOnly,
-            Some(document) => {
-                let says: DepositAttestation = self.verified(party, document)?;
-                let package = Digest::of(package.expose());
-                if says.package != package || says.supply_point != content.supply_point {
-                    return Err(Failure::because(
-                        Code::SignatureInvalid,
-                        "the attestation is for another package",
-                    ));
-                }
-                Attribution::Signed
-            }
+        let read = sent.1.map(|json| read_beside(&package, json)).transpose()?;
+        let (of_package, of_read) = match attestation {
+            Some(document) => self.attested(party, &package, sent, document)?,
+            None => (Attribution::MtlsOnly, Attribution::MtlsOnly),
         };
         let random = &*self.shared.random;
-        let read = read
-            .map(|json| Read::parse(json.expose()))
-            .transpose()
-            .map_err(|error| Failure::because(Code::ReadInvalid, error.to_string()))?;
         let salted = read.map(|mut read| {
             let salt = *read.salt.get_or_insert_with(|| Salt::random(random));
             (read.commitment(&salt), read)
@@ -145,15 +132,15 @@ impl Escrow {
             envelope_id: EnvelopeId::random(random),
             component,
             created_at: self.shared.clock.now(),
-            supply_point: content.supply_point.clone(),
-            meter_make: content.meter.make.clone(),
-            meter_serial: content.meter.serial.clone(),
+            supply_point: package.supply_point.clone(),
+            meter_make: package.meter.make.clone(),
+            meter_serial: package.meter.serial.clone(),
             depositor: party.clone(),
-            supply_start: content.supply_start_date,
+            supply_start: package.supply_start_date,
             read_commitment: salted.as_ref().map(|(commitment, _)| *commitment),
             inventory,
         };
-        let seal = |content: &Secret, header| {
+        let seal = |content: &Secret, header, attribution| {
             let (body, key) = Body::seal(content.expose(), header, random)
                 .map_err(|error| Failure::because(Code::TooLarge, error.to_string()))?;
             Ok::<_, Failure>(Prepared {
@@ -164,19 +151,61 @@ impl Escrow {
                 attribution,
             })
         };
-        let mut prepared = vec![seal(
-            &content.to_json(),
-            header(Component::Credentials, content.inventory()),
-        )?];
+        let credentials = header(Component::Credentials, package.inventory());
+        let mut prepared = vec![seal(&package.to_json(), credentials, of_package)?];
         if let Some((_, read)) = &salted {
-            prepared.push(seal(
-                &read.to_json(),
-                header(Component::Read, read.inventory()),
-            )?);
+            let header = Header {
+                supply_start: read.supply_start_date.or(package.supply_start_date),
+                ..header(Component::Read, read.inventory())
+            };
+            prepared.push(seal(&read.to_json(), header, of_read)?);
         }
         Ok(prepared)
     }
+
+    /// How sure it is who sent a package in clear, and the read beside it: each is signed if the attestation names its
+    /// bytes. One that names others is refused.
+    fn attested(
+        &self,
+        party: &PartyId,
+        package: &Package,
+        (sent, read): (&Secret, Option<&Secret>),
+        document: &SignedDocument,
+    ) -> Result<(Attribution, Attribution), Failure> {
+        let says: DepositAttestation = self.verified(party, document)?;
+        let read = read.map(|json| Digest::of(json.expose()));
+        let is_for_it = says.party == Recipient::Party(party.clone())
+            && says.supply_point == package.supply_point
+            && says.component == Component::Credentials
+            && says.package == Digest::of(sent.expose())
+            && (says.read.is_none() || says.read == read);
+        if !is_for_it {
+            return Err(Failure::because(
+                Code::SignatureInvalid,
+                "the attestation is for something else than was sent",
+            ));
+        }
+        let of_read = match says.read {
+            Some(_) => Attribution::Signed,
+            None => Attribution::MtlsOnly,
+        };
+        Ok((Attribution::Signed, of_read))
+    }
 }
+
+/// The closing read that came with a package, if it is of the same meter.
+fn read_beside(package: &Package, json: &Secret) -> Result<Read, Failure> {
+    let read = Read::parse(json.expose())
+        .map_err(|error| Failure::because(Code::ReadInvalid, error.to_string()))?;
+    if read.supply_point != package.supply_point || read.meter_serial != package.meter.serial {
+        return Err(Failure::because(
+            Code::ReadInvalid,
+            "the closing read is of another meter than the package",
+        ));
+    }
+    Ok(read)
+}
+
 /// All envelopes of a deposit are for one supply point and one meter, and there is one of each component at most.
 fn one_subject(prepared: &[Prepared]) -> Result<SupplyPoint, Failure> {
     let mismatch = |why: &str| Err(Failure::because(Code::EnvelopeMismatch, why));

@@ -89,11 +89,12 @@ impl<'s> Desk<'s> {
             let message = "`--seal server` needs a package";
             return Err(ClientError::Local(message.to_owned()));
         };
+        let read = load.read.as_ref().map(|read| read.to_json());
         let subject = self.subject("plain-deposit", handover, load);
         let pending = match self.outbox.find(&subject).map_err(local)? {
             Some(pending) => pending,
             None => {
-                let attestation = self.attest(load, &package)?;
+                let attestation = self.attest(load, &package, read.as_ref())?;
                 self.keep(&subject, attestation.to_json())?
             }
         };
@@ -101,7 +102,6 @@ impl<'s> Desk<'s> {
             Some(id) => format!("/v1/handovers/{id}/deposit"),
             None => "/v1/deposits".to_owned(),
         };
-        let read = load.read.as_ref().map(|read| read.to_json());
         let body = plain_body(&package, read.as_ref(), pending.request());
         let request = Request::post(path, body).idempotent(pending.key());
         let sent = Sent::Plain(handover);
@@ -173,12 +173,18 @@ impl<'s> Desk<'s> {
         packages.chain(reads).collect()
     }
 
-    fn attest(&self, load: &Load, package: &Secret) -> Result<SignedDocument, ClientError> {
+    fn attest(
+        &self,
+        load: &Load,
+        package: &Secret,
+        read: Option<&Secret>,
+    ) -> Result<SignedDocument, ClientError> {
         let attestation = DepositAttestation {
             party: Recipient::Party(self.depositor.party.clone()),
             supply_point: load.supply_point.clone(),
             component: Component::Credentials,
             package: Digest::of(package.expose()),
+            read: read.map(|read| Digest::of(read.expose())),
             at: self.depositor.now,
         };
         SignedDocument::sign(&attestation, |message| self.depositor.sign(message))
@@ -270,7 +276,7 @@ async fn deposit_one(
 }
 
 /// `{"seal":"server","package":…,"read":…,"attestation":…}`, of pieces that are JSON already: what is signed is the bytes
-/// of the package as they travel.
+/// of package and read as they travel.
 fn plain_body(package: &Secret, read: Option<&Secret>, attestation: &[u8]) -> Vec<u8> {
     let read = read.map_or(&b"null"[..], Secret::expose);
     [

@@ -12,6 +12,7 @@ mod forms;
 mod generations;
 mod grounds;
 mod idempotency;
+mod in_clear;
 mod outsiders;
 mod past_escrow;
 mod patience;

@@ -126,6 +126,7 @@ async fn forged(world: &World, thief: &Thief) -> Vec<(Method, &'static str, Vec<
         supply_point: POINT.parse().unwrap(),
         component: Component::Credentials,
         package: Digest::of(plain.as_bytes()),
+        read: None,
         at: now,
     });
     let attestation = String::from_utf8(attestation).unwrap();
