@@ -92,7 +92,7 @@ CREATE INDEX handover_losing ON handover (losing_party, handover_id);
 CREATE INDEX handover_gaining ON handover (gaining_party, handover_id);
 CREATE INDEX handover_losing_state ON handover (losing_party, state, handover_id);
 CREATE INDEX handover_gaining_state ON handover (gaining_party, state, handover_id);
-CREATE INDEX handover_confirmed ON handover (erased_after) WHERE state = 'confirmed';
+CREATE INDEX handover_grace ON handover (erased_after) WHERE erased_after IS NOT NULL AND state <> 'closed';
 CREATE INDEX handover_expected ON handover (effective_at) WHERE state = 'expected';
 
 CREATE TABLE envelope (

@@ -387,7 +387,9 @@ fn again(kind: &str) -> &'static str {
             "the gaining supplier asks again if it has no release"
         }
         "handover.confirmed" | "handover.rejected" => "the gaining supplier says so again",
-        "handover.closed" => "nothing: it is closed again when its grace is over",
+        "handover.closed" | "generations.erased" => {
+            "nothing: it is closed, and they are erased, again when its grace is over"
+        }
         "read.accepted" | "read.disputed" => "the gaining supplier accepts or disputes again",
         "registration.recorded" => "the registrar imports again, before anything is released",
         "meter.stated" => "the registered supplier states it again",

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::ledger::{Act, Ledger};
 use super::sequencer::{Command, Verdict};
 use super::{Caller, Escrow, Failure};
-use crate::handover::{Event, GenerationStatus};
+use crate::handover::{Event, GenerationStatus, State};
 use crate::store::{Handover, Needs, Page, StoredEnvelope};
 use crate::types::{HandoverId, SupplyPoint};
 
 impl Escrow {
-    /// Closes all confirmed handovers whose grace is over, and erases the generations that they retired. Returns how
-    /// many; one that cannot be closed is logged and tried again in the next round, and holds up no other. What was
+    /// Closes all confirmed handovers whose grace is over, and erases the generations that they retired; what one retired
+    /// that was annulled or withdrawn since is erased all the same. Returns how many; one that cannot be closed is logged and tried again in the next round, and holds up no other. What was
     /// erased leaves the write-ahead log as well, in the next round if somebody reads an older state just now.
     pub async fn close_confirmed(&self) -> Result<usize, Failure> {
         let now = self.shared.clock.now();
@@ -76,10 +76,7 @@ impl Command for Close {
             .handovers
             .iter()
             .all(|h| h.erased_after.is_none_or(|erased| erased <= ledger.now));
-        let Ok(state) = crate::handover::next(handover.state, Event::GraceOver) else {
-            return nothing;
-        };
-        if !over || state == handover.state {
+        if !over || handover.erased_after.is_none() || handover.state == State::Closed {
             return nothing;
         }
         let mut retired: Vec<StoredEnvelope> = envelopes
@@ -87,17 +84,21 @@ impl Command for Close {
             .filter(|e| e.status == GenerationStatus::Retired)
             .collect();
         // What does not fit into one entry is left for the next round.
-        let state = match retired.len() > ERASED_AT_ONCE {
-            true => handover.state,
-            false => state,
+        let after = match retired.len() > ERASED_AT_ONCE {
+            true => handover,
+            false => ended(handover),
         };
         retired.truncate(ERASED_AT_ONCE);
         let erased: Vec<String> = retired.iter().map(|e| e.body.to_string()).collect();
+        let kind = match after.state {
+            State::Closed => "handover.closed",
+            _ => "generations.erased",
+        };
         let entry = ledger.append(
-            Act::of("handover.closed", caller)
+            Act::of(kind, caller)
                 .about(&self.supply_point)
                 .shows("erased", json!(erased))
-                .hides("handover", handover.id.to_string()),
+                .hides("handover", after.id.to_string()),
         );
         for envelope in retired {
             ledger.changes.erased.push(envelope.id);
@@ -106,11 +107,23 @@ impl Command for Close {
                 ..envelope
             });
         }
-        ledger.put_handover(Handover { state, ..handover });
+        ledger.put_handover(after);
         Verdict::Done {
             answer: Value::Null,
             entry: Some(entry),
         }
+    }
+}
+
+/// The handover after its grace: closed, or, where it was annulled or withdrawn meanwhile, as it was, with nothing left
+/// to erase.
+fn ended(handover: Handover) -> Handover {
+    match crate::handover::next(handover.state, Event::GraceOver) {
+        Ok(state) => Handover { state, ..handover },
+        Err(_) => Handover {
+            erased_after: None,
+            ..handover
+        },
     }
 }
 

@@ -135,7 +135,8 @@ pub struct Handover {
     pub confirmed_entry: Option<u64>,
     /// The entry of the newest rejection.
     pub rejected_entry: Option<u64>,
-    /// From when what was retired is erased: fixed when a generation is first confirmed.
+    /// From when what was retired is erased: fixed when a generation is first confirmed. None once that is done for a
+    /// handover that has left the state by then.
     pub erased_after: Option<Timestamp>,
     /// Whether the closing read is agreed.
     pub read: ReadState,

@@ -166,7 +166,8 @@ impl Store {
         Ok(forgotten.rows_affected())
     }
 
-    /// A page of the confirmed handovers whose grace is over at `now`, behind `after`: when it ended, and which they are.
+    /// A page of the handovers whose grace is over at `now` and that are not closed, behind `after`: when it ended, and
+    /// which they are.
     pub async fn past_grace(
         &self,
         now: Timestamp,
@@ -178,7 +179,7 @@ impl Store {
         };
         sqlx::query(
             "SELECT erased_after, handover_id, supply_point FROM handover \
-             WHERE state = 'confirmed' AND erased_after <= $1 \
+             WHERE state <> 'closed' AND erased_after <= $1 \
              AND (erased_after, handover_id) > ($2, $3) \
              ORDER BY erased_after, handover_id LIMIT $4",
         )

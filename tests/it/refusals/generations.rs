@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::door::Reply;
 use super::world::{
-    HOUR, POINT, SERIAL, World, closing_read, handover_of, package, package_json, release_body,
-    switched,
+    HOUR, POINT, SERIAL, SWITCH, World, closing_read, handover_of, package, package_json,
+    release_body, switched,
 };
 
 #[tokio::test]
@@ -335,6 +335,30 @@ async fn what_an_annulled_handover_retired_keeps_its_grace_too() {
     let escrow = &world.market.instance.escrow;
     escrow.close_confirmed().await.unwrap();
     assert_eq!(world.entries("handover.closed").await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_retired_is_erased_after_its_grace_though_its_handover_was_annulled() {
+    let mut world = World::releasable().await;
+    confirmed_rotation(&mut world, "GAIN", switched(), 2).await;
+    let annulled = ("RegistrationCancelledNotification", "Annulled");
+    let annulled = world.event(POINT, SWITCH.0, annulled, json!({}));
+    world.market.register(false, &[annulled]).await.unwrap();
+    world.wait_until("2025-07-05T12:00:00Z").await;
+    let escrow = &world.market.instance.escrow;
+    for _ in 0..2 {
+        escrow.close_confirmed().await.unwrap();
+        let erased = world.entries("generations.erased").await;
+        assert_eq!(erased.len(), 1, "once");
+        assert_eq!(erased[0]["leaf"]["erased"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(world.entries("handover.closed").await.len(), 0);
+    assert_eq!(world.shown("GAIN", switched()).await["state"], "annulled");
+    // What the meter holds is there for whoever supplies.
+    let path = format!("/v1/supply-points/{POINT}/release");
+    let door = world.door_of("LOSE").await;
+    let recovered = door.post_as("own", &path, release_body()).await;
+    assert_eq!(generations(world.loser(), &recovered), [2]);
 }
 
 #[tokio::test]
