@@ -18,7 +18,7 @@ CREATE TABLE party_mpid (
     PRIMARY KEY (mpid, role, from_at)
 ) STRICT, WITHOUT ROWID;
 
--- A sealing key is a signed statement; `pending` ones wait for proof of possession.
+-- A sealing key is a signed statement.
 CREATE TABLE sealing_key (
     party_id   TEXT NOT NULL REFERENCES party (party_id),
     key_id     BLOB NOT NULL,
@@ -128,8 +128,9 @@ CREATE TABLE stanza (
     envelope_id TEXT NOT NULL REFERENCES envelope (envelope_id),
     party_id    TEXT NOT NULL,
     key_id      BLOB NOT NULL,
+    made_by     TEXT NOT NULL CHECK (made_by IN ('depositor', 'escrow')),
     sealed      BLOB,
-    PRIMARY KEY (envelope_id, party_id, key_id)
+    PRIMARY KEY (envelope_id, party_id, key_id, made_by)
 ) STRICT;
 
 CREATE TABLE release_grant (

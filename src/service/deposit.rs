@@ -13,7 +13,8 @@ use crate::envelope::{Body, Context, Dek, Header, Kek, SignedDocument, WrapConte
 use crate::handover::{Event, Registration, State, Why, Word, supplier_at};
 use crate::policy::{DepositFacts, Standing};
 use crate::store::{
-    Attribution, Grant, Ground, Handover, Held, Needs, Origin, StoredEnvelope, WrappedKey,
+    Attribution, Grant, Ground, Handover, Held, Maker, Needs, Origin, StanzaAddress,
+    StoredEnvelope, WrappedKey,
 };
 use crate::types::{
     Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
@@ -393,10 +394,14 @@ fn is_former(
 fn store_stanzas(prepared: &Prepared, envelope: EnvelopeId, ledger: &mut Ledger<'_>) {
     let record = Kek::of_record(&prepared.key);
     for (recipient, key, stanza) in &prepared.stanzas {
-        let context = stanza_context(envelope, recipient, key);
-        let sealed = record.seal_at_rest(&context, stanza, ledger.random);
-        let stanzas = &mut ledger.changes.stanzas;
-        stanzas.push((envelope, recipient.clone(), *key, sealed));
+        let address = StanzaAddress {
+            envelope,
+            party: recipient.clone(),
+            key_id: *key,
+            made_by: Maker::Depositor,
+        };
+        let sealed = record.seal_at_rest(&address.context(), stanza, ledger.random);
+        ledger.changes.stanzas.push((address, sealed));
     }
 }
 
@@ -447,12 +452,15 @@ impl Origin {
     }
 }
 
-/// What a stored stanza is bound to.
-pub(super) fn stanza_context(envelope: EnvelopeId, party: &PartyId, key: &KeyId) -> Context {
-    Context::new("cos-escrow/stanza/1")
-        .with("envelope", envelope.as_bytes())
-        .with("party", party.as_str().as_bytes())
-        .with("key", key.0.as_bytes())
+impl StanzaAddress {
+    /// What a stored stanza is bound to.
+    pub(super) fn context(&self) -> Context {
+        Context::new("cos-escrow/stanza/1")
+            .with("envelope", self.envelope.as_bytes())
+            .with("party", self.party.as_str().as_bytes())
+            .with("key", self.key_id.0.as_bytes())
+            .with("made_by", self.made_by.as_str().as_bytes())
+    }
 }
 
 impl StoredEnvelope {

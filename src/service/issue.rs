@@ -2,13 +2,14 @@
 //!
 //! What is made here is thrown away if the transaction finds other facts. A refusal takes the same work.
 
-use super::deposit::stanza_context;
 use super::release_facts::Ask;
 use super::{Failure, Shared};
 use crate::envelope::{
     Body, Dek, Issue, Item, Kek, Kem, Recipient, Release, SealingPublicKey, Stanza,
 };
-use crate::store::{Facts, GrantedEnvelope, Held, StanzaAddress, StoredEnvelope, WrappedKey};
+use crate::store::{
+    Facts, GrantedEnvelope, Held, Maker, StanzaAddress, StoredEnvelope, WrappedKey,
+};
 use crate::types::{Digest, EnvelopeId, GrantId, KeyId, PartyId, Timestamp};
 
 /// A release made for the facts as they stood before the transaction.
@@ -51,7 +52,13 @@ impl Shared {
         let mut items = Vec::new();
         let mut stanzas = Vec::new();
         for (envelope, shown) in assessed.candidates.iter().zip(&granted) {
-            let (body, stanza, fresh) = self.stanza_for(envelope, party, &public).await?;
+            let address = StanzaAddress {
+                envelope: envelope.id,
+                party: party.clone(),
+                key_id: key.key_id,
+                made_by: envelope.maker(party, &key.key_id, assessed.resealed),
+            };
+            let (body, stanza, fresh) = self.stanza_for(envelope, &address, &public).await?;
             if let Some(sealed) = fresh {
                 stanzas.push((envelope.id, sealed));
             }
@@ -82,11 +89,11 @@ impl Shared {
         }))
     }
 
-    /// The envelope's body and a stanza for the key: the stored one, or a new one to be stored.
+    /// The envelope's body and the stanza at this address: the stored one, or one of the escrow's, to be stored.
     async fn stanza_for(
         &self,
         envelope: &StoredEnvelope,
-        party: &PartyId,
+        address: &StanzaAddress,
         key: &SealingPublicKey,
     ) -> Result<(Body, Stanza, Option<Vec<u8>>), Failure> {
         let broken = |what: &dyn std::fmt::Display| {
@@ -100,25 +107,19 @@ impl Shared {
         let body = Body::decode(&sealed.body).map_err(|error| broken(&error))?;
         let dek = self.unwrap(envelope, &sealed.key)?;
         let record = Kek::of_record(&dek);
-        let address = StanzaAddress {
-            envelope: envelope.id,
-            party: party.clone(),
-            key_id: key.id(),
-        };
-        let context = stanza_context(envelope.id, party, &key.id());
-        if let Some(stored) = self.store.stanza(&address).await? {
+        if let Some(stored) = self.store.stanza(address).await? {
             let bytes = record
-                .open_at_rest(&context, &stored)
+                .open_at_rest(&address.context(), &stored)
                 .map_err(|error| broken(&error))?;
             let stanza = Stanza::decode(bytes.expose()).map_err(|error| broken(&error))?;
             return Ok((body, stanza, None));
         }
-        if envelope.held == Held::Nothing {
+        if address.made_by == Maker::Depositor || envelope.held == Held::Nothing {
             return Err(broken(&"the stanza of its depositor is gone"));
         }
-        let recipient = Recipient::Party(party.clone());
+        let recipient = Recipient::Party(address.party.clone());
         let stanza = self.encapsulated((&dek, &envelope.header), &recipient, key)?;
-        let fresh = record.seal_at_rest(&context, &stanza.encode(), &*self.random);
+        let fresh = record.seal_at_rest(&address.context(), &stanza.encode(), &*self.random);
         Ok((body, stanza, Some(fresh)))
     }
 

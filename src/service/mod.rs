@@ -16,6 +16,7 @@ mod ledger;
 mod log;
 mod lookup;
 mod meter;
+mod offer;
 mod overdue;
 mod party;
 mod quota;

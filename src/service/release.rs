@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::allowance::Use;
 use super::issue::Prepared;
@@ -15,7 +15,7 @@ use super::sequencer::{Command, Idempotency, Settled, Submission, Verdict};
 use super::{Caller, Escrow, Failure, Receipt, Rules, Shared};
 use crate::handover::Event;
 use crate::policy::{Decision, Purpose};
-use crate::store::{Grant, Handover, Needs};
+use crate::store::{Grant, Handover, IdempotentAnswer, Maker, Needs, StanzaAddress};
 use crate::types::{
     Code, Component, Digest, EnvelopeId, GrantId, HandoverId, KeyId, MeterSerial, PartyId,
     SupplyPoint,
@@ -34,13 +34,16 @@ pub struct ReleaseRequest {
     /// Only this component; both if none is named.
     #[schema(value_type = Option<String>, example = "read")]
     pub component: Option<Component>,
+    /// The depositor's own stanza does not open: the service seals anew what it can, under another grant.
+    #[serde(default)]
+    pub reseal: bool,
 }
 
 /// A release on its way out.
 #[derive(Debug)]
 pub struct Released {
     /// What the answer says about it.
-    pub body: serde_json::Value,
+    pub body: Value,
     /// The release as `envelope::Release` writes it: the same bytes at each delivery.
     pub release: Vec<u8>,
     /// Proof that it was recorded first.
@@ -60,6 +63,7 @@ impl Escrow {
             handover: Some(handover),
             supply_point: self.shared.supply_point_of(handover).await?,
             request,
+            again: None,
         };
         self.release_for(caller, idempotency, ask).await
     }
@@ -76,6 +80,7 @@ impl Escrow {
             handover: None,
             supply_point,
             request,
+            again: None,
         };
         self.release_for(caller, idempotency, ask).await
     }
@@ -98,13 +103,21 @@ impl Escrow {
         idempotency: Idempotency,
         ask: Ask,
     ) -> Result<Released, Failure> {
+        let key = idempotency.of(&caller.identity);
         for _ in 0..MAX_ATTEMPTS {
             let facts = self
                 .shared
                 .facts(|needs| {
                     needs.guarded.insert(ask.supply_point.clone());
+                    needs.idempotency.insert(key.clone());
                 })
                 .await?;
+            let before = facts.idempotency.get(&key);
+            let before = before.filter(|before| before.request == idempotency.request);
+            let ask = Ask {
+                again: before.and_then(granted_in),
+                ..ask.clone()
+            };
             let prepared = self.shared.prepare(party, &ask, &facts).await?;
             let release = prepared.as_ref().map(|prepared| prepared.release.clone());
             let settled = self
@@ -113,7 +126,7 @@ impl Escrow {
                     caller: caller.clone(),
                     idempotency: Some(idempotency.clone()),
                     command: Box::new(Hand {
-                        ask: ask.clone(),
+                        ask,
                         prepared,
                         shared: Arc::clone(&self.shared),
                     }),
@@ -137,6 +150,12 @@ impl Escrow {
             "the facts kept changing while a release was prepared".to_owned(),
         ))
     }
+}
+
+/// The grant of an answer that was given before.
+fn granted_in(before: &IdempotentAnswer) -> Option<GrantId> {
+    let answer: Value = serde_json::from_str(&before.answer).ok()?;
+    answer["grant"].as_str()?.parse().ok()
 }
 
 struct Hand {
@@ -166,7 +185,10 @@ impl Command for Hand {
         let Some(prepared) = &self.prepared else {
             return Verdict::Stale;
         };
-        if prepared.key_id != key.key_id || !assessed.is_about(&prepared.envelopes) {
+        if prepared.key_id != key.key_id
+            || !assessed.is_about(&prepared.envelopes)
+            || assessed.is_sealed_since(&party, &prepared.key_id, &prepared.stanzas)
+        {
             return Verdict::Stale;
         }
         let known = assessed.granted_before(&party, &prepared.key_id).cloned();
@@ -202,6 +224,7 @@ impl Command for Hand {
                 key_id: prepared.key_id,
                 granted_at: prepared.granted_at,
                 envelopes: prepared.envelopes.clone(),
+                resealed: assessed.resealed,
                 release,
                 entry,
             };
@@ -284,12 +307,13 @@ impl Hand {
     /// Stores a new grant and its stanzas, and moves the handover.
     fn record(&self, grant: &Grant, stanzas: &[(EnvelopeId, Vec<u8>)], ledger: &mut Ledger<'_>) {
         for (envelope, sealed) in stanzas {
-            ledger.changes.stanzas.push((
-                *envelope,
-                grant.party.clone(),
-                grant.key_id,
-                sealed.clone(),
-            ));
+            let address = StanzaAddress {
+                envelope: *envelope,
+                party: grant.party.clone(),
+                key_id: grant.key_id,
+                made_by: Maker::Escrow,
+            };
+            ledger.changes.stanzas.push((address, sealed.clone()));
         }
         ledger
             .point_mut(&self.ask.supply_point)
@@ -318,6 +342,7 @@ fn describe<'a>(act: Act<'a>, assessed: &Assessed, prepared: &Prepared) -> Act<'
         .shows("late", assessed.late)
         .shows("partial", !assessed.gaps().is_empty())
         .shows("recovery", recovery)
+        .shows("resealed", assessed.resealed)
         .shows("left_out", assessed.left_out.len())
         .hides("handover", json!(assessed.handover))
         .hides("envelopes", json!(prepared.envelopes))

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Grant, Handover, Head, IdempotentAnswer, Meter, Party, PartyMpid, SealingKey, StoredEnvelope,
-    WrappedKey,
+    Grant, Handover, Head, IdempotentAnswer, Meter, Party, PartyMpid, SealingKey, StanzaAddress,
+    StoredEnvelope, WrappedKey,
 };
 use crate::handover::Registration;
-use crate::types::{Digest, EnvelopeId, HandoverId, KeyId, PartyId, Timestamp};
+use crate::types::{Digest, EnvelopeId, HandoverId, PartyId, Timestamp};
 
 /// All that a batch changes, grouped as it is written: one statement a table.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Changes {
     /// Envelopes whose secrets are destroyed.
     pub erased: Vec<EnvelopeId>,
     /// New stanzas, encrypted under the record.
-    pub stanzas: Vec<(EnvelopeId, PartyId, KeyId, Vec<u8>)>,
+    pub stanzas: Vec<(StanzaAddress, Vec<u8>)>,
     /// New grants.
     pub grants: Vec<Grant>,
     /// Answers to remember.

@@ -208,6 +208,25 @@ pub enum Held {
     Nothing,
 }
 
+/// Who has sealed a data key to somebody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Maker {
+    /// The depositor, along with its envelope.
+    Depositor,
+    /// The escrow, for a release.
+    Escrow,
+}
+
+impl Maker {
+    /// The word in columns.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Depositor => "depositor",
+            Self::Escrow => "escrow",
+        }
+    }
+}
+
 /// How sure it is who deposited.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -280,6 +299,23 @@ pub struct StoredEnvelope {
     pub sealed_to: Vec<(PartyId, KeyId)>,
 }
 
+impl StoredEnvelope {
+    /// Whether its depositor sealed it to this key.
+    pub fn is_sealed_to(&self, party: &PartyId, key: &KeyId) -> bool {
+        let is_it = |(to, id): &(PartyId, KeyId)| to == party && id == key;
+        self.sealed_to.iter().any(is_it)
+    }
+
+    /// Whose stanza for this key is released: the depositor's own where there is one, unless the escrow is to make
+    /// another and can.
+    pub fn maker(&self, party: &PartyId, key: &KeyId, reseal: bool) -> Maker {
+        match self.is_sealed_to(party, key) && !(reseal && self.held == Held::DataKey) {
+            true => Maker::Depositor,
+            false => Maker::Escrow,
+        }
+    }
+}
+
 /// One permission to have a set of envelopes, sealed to one key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Grant {
@@ -297,6 +333,8 @@ pub struct Grant {
     pub granted_at: Timestamp,
     /// What it holds, in the order of the release.
     pub envelopes: Vec<GrantedEnvelope>,
+    /// Whether the escrow has made the stanzas where it could, though the depositor had made some.
+    pub resealed: bool,
     /// Digest of the release as handed out.
     pub release: Digest,
     /// The entry that records it.
@@ -323,13 +361,16 @@ impl Grant {
         self.envelopes.iter().any(credentials)
     }
 
-    /// Digest of the set of envelopes: with handover, party and key it makes the grant unique.
-    pub fn envelopes_digest(envelopes: &[GrantedEnvelope]) -> Digest {
-        let ids: Vec<&[u8]> = envelopes
-            .iter()
+    /// Digest of what it holds: with handover, party and key it makes the grant unique.
+    pub fn contents(&self) -> Digest {
+        let ids = self.envelopes.iter();
+        let mut pieces: Vec<&[u8]> = ids
             .map(|granted| granted.id.as_bytes().as_slice())
             .collect();
-        Digest::of_pieces(&ids)
+        if self.resealed {
+            pieces.push(b"resealed");
+        }
+        Digest::of_pieces(&pieces)
     }
 }
 

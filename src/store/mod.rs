@@ -14,7 +14,7 @@ pub use changes::{Changes, EntryRow, NodeRow};
 pub use directory::{Directory, Party, PartyMpid, PartyStatus, SealingKey};
 pub use facts::{
     Attribution, Facts, Grant, GrantedEnvelope, Ground, Handover, Head, Held, IdempotentAnswer,
-    Meter, Origin, ReadState, StoredEnvelope, SupplyPointFacts, Wrapped, WrappedKey,
+    Maker, Meter, Origin, ReadState, StoredEnvelope, SupplyPointFacts, Wrapped, WrappedKey,
 };
 pub use needs::Needs;
 pub use query::{

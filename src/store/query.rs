@@ -1,4 +1,4 @@
-use super::WrappedKey;
+use super::{Maker, WrappedKey};
 use crate::types::{EnvelopeId, HandoverId, KeyId, PartyId, SupplyPoint, Timestamp};
 
 /// A stretch of a listing: rows after a cursor.
@@ -85,6 +85,8 @@ pub struct StanzaAddress {
     pub party: PartyId,
     /// To which key.
     pub key_id: KeyId,
+    /// By whom.
+    pub made_by: Maker,
 }
 
 /// A cosignature of a head, as it stands in a note.

@@ -169,6 +169,9 @@ pub(super) struct Ask {
     // One name in 64 begins with a hyphen.
     #[arg(long, value_name = "KEY_ID", allow_hyphen_values = true)]
     pub(super) key_id: Option<KeyId>,
+    /// Sealed anew by the service, for where the depositor's own stanza does not open.
+    #[arg(long)]
+    pub(super) reseal: bool,
     /// The new file for the sealed release.
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,

@@ -36,6 +36,7 @@ pub(super) async fn fetch(
         "meter_serial": ask.meter_serial,
         "key_id": ask.key_id,
         "component": ask.component.map(|part| part.component()),
+        "reseal": ask.reseal,
     });
     let ReleaseDocument {
         mut body,

@@ -90,11 +90,12 @@ impl Store {
     pub async fn stanza(&self, address: &StanzaAddress) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT sealed FROM stanza WHERE envelope_id = $1 AND party_id = $2 AND key_id = $3 \
-             AND sealed IS NOT NULL",
+             AND made_by = $4 AND sealed IS NOT NULL",
         )
         .bind(address.envelope.to_string())
         .bind(address.party.to_string())
         .bind(address.key_id.0.as_bytes().to_vec())
+        .bind(address.made_by.as_str())
         .fetch_optional(&self.readers)
         .await?)
     }

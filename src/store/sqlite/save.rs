@@ -190,15 +190,16 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
     .await?;
     changed_envelopes(connection, changes).await?;
     insert(
-        "INSERT INTO stanza (envelope_id, party_id, key_id, sealed) ",
+        "INSERT INTO stanza (envelope_id, party_id, key_id, made_by, sealed) ",
         &changes.stanzas,
-        |mut row, (envelope, party, key, sealed)| {
-            row.push_bind(envelope.to_string())
-                .push_bind(party.to_string())
-                .push_bind(key.0.as_bytes().to_vec())
+        |mut row, (address, sealed)| {
+            row.push_bind(address.envelope.to_string())
+                .push_bind(address.party.to_string())
+                .push_bind(address.key_id.0.as_bytes().to_vec())
+                .push_bind(address.made_by.as_str())
                 .push_bind(sealed.clone());
         },
-        " ON CONFLICT (envelope_id, party_id, key_id) DO NOTHING",
+        " ON CONFLICT (envelope_id, party_id, key_id, made_by) DO NOTHING",
     )
     .run(connection)
     .await?;
@@ -207,13 +208,12 @@ async fn packages(connection: &mut SqliteConnection, changes: &Changes) -> Resul
          envelopes, release_digest, granted_at, entry, body) ",
         &changes.grants,
         |mut row, grant| {
-            let envelopes = super::super::Grant::envelopes_digest(&grant.envelopes);
             row.push_bind(grant.id.to_string())
                 .push_bind(grant.handover.to_string())
                 .push_bind(grant.supply_point.to_string())
                 .push_bind(grant.party.to_string())
                 .push_bind(grant.key_id.0.as_bytes().to_vec())
-                .push_bind(envelopes.as_bytes().to_vec())
+                .push_bind(grant.contents().as_bytes().to_vec())
                 .push_bind(grant.release.as_bytes().to_vec())
                 .push_bind(millis(grant.granted_at))
                 .push_bind(signed(grant.entry))

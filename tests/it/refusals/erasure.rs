@@ -6,8 +6,8 @@ use std::path::Path;
 
 use cos_escrow::handover::GenerationStatus;
 use cos_escrow::store::{
-    Attribution, Changes, Facts, Ground, Head, Held, Needs, Origin, Party, PartyStatus, Store,
-    StoreOptions, StoredEnvelope, WrappedKey,
+    Attribution, Changes, Facts, Ground, Head, Held, Maker, Needs, Origin, Party, PartyStatus,
+    StanzaAddress, Store, StoreOptions, StoredEnvelope, WrappedKey,
 };
 use cos_escrow::types::{
     Component, Digest, EnvelopeId, GrantId, KeyId, Random as _, SystemRandom, Timestamp,
@@ -152,7 +152,13 @@ impl Made {
     fn put(self, changes: &mut Changes) {
         let id = self.envelope.id;
         let key = KeyId(Digest::of(&self.stanza));
-        changes.stanzas.push((id, party().id, key, self.stanza));
+        let address = StanzaAddress {
+            envelope: id,
+            party: party().id,
+            key_id: key,
+            made_by: Maker::Depositor,
+        };
+        changes.stanzas.push((address, self.stanza));
         let wrapped = WrappedKey {
             epoch: 1,
             bytes: self.wrapped,

@@ -1,5 +1,6 @@
 //! What the running service makes of bad input: a clear refusal with its code, nothing stored, nothing leaked.
 
+mod again;
 mod barrage;
 mod batches;
 mod crowd;
