@@ -16,9 +16,7 @@ use crate::store::{
     Attribution, Grant, Ground, Handover, Held, Maker, Needs, Origin, StanzaAddress,
     StoredEnvelope, WrappedKey,
 };
-use crate::types::{
-    Code, Component, Digest, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint,
-};
+use crate::types::{Code, Component, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint};
 
 /// A deposit as it comes in.
 pub struct DepositRequest {
@@ -91,28 +89,18 @@ impl Command for Deposit {
 
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let party = caller.identity.id.clone();
-        let handover = match self.handover_for(&party, ledger) {
-            Ok(handover) => handover,
-            Err(code) => return self.refuse(code, caller, ledger),
+        let admitted = match self.admitted(&party, ledger) {
+            Ok(admitted) => admitted,
+            Err(refused) => return self.refuse(refused, caller, ledger),
         };
-        let ground = match self.admissible(&party, handover.as_ref(), ledger) {
-            Ok(ground) => ground,
-            Err(code) => return self.refuse(code, caller, ledger),
-        };
-        let deposit = (handover.as_ref(), &ground);
-        if let Err(code) = self.check_sealed(&party, deposit, ledger) {
-            return self.refuse(code, caller, ledger);
-        }
-        if !self.has_room(&party, ledger) {
-            return self.refuse(Code::RateLimited, caller, ledger);
-        }
         let mut stored = Vec::new();
         let mut entry = None;
         for prepared in &self.prepared {
-            let (view, index) = store(prepared, deposit, caller, ledger);
+            let (view, index) = store(prepared, &admitted, caller, ledger);
             stored.push(view);
             entry = Some(index);
         }
+        let handover = admitted.handover;
         // A closing read alone is not what a losing supplier owes.
         let touched = match self.brings(Component::Credentials) {
             true => advance(&party, &self.supply_point, handover.as_ref(), ledger),
@@ -133,6 +121,27 @@ impl Command for Deposit {
     }
 }
 
+/// By what a deposit is admitted.
+struct Admitted {
+    /// For which handover, if for one.
+    handover: Option<Handover>,
+    ground: Ground,
+    policies: Vec<String>,
+}
+
+/// Why a deposit is not, and which policies say so where it came to them.
+struct Refused {
+    code: Code,
+    policies: Vec<String>,
+}
+
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        let policies = Vec::new();
+        Self { code, policies }
+    }
+}
+
 impl Deposit {
     /// Whether it is a closing read with its commitment, and nothing else.
     pub(super) fn is_one_read(&self) -> bool {
@@ -148,6 +157,21 @@ impl Deposit {
         components.any(|brought| brought == component)
     }
 
+    fn admitted(&self, party: &PartyId, ledger: &Ledger<'_>) -> Result<Admitted, Refused> {
+        let handover = self.handover_for(party, ledger)?;
+        let (ground, policies) = self.admissible(party, handover.as_ref(), ledger)?;
+        let admitted = Admitted {
+            handover,
+            ground,
+            policies,
+        };
+        self.check_sealed(party, &admitted, ledger)?;
+        match self.has_room(party, ledger) {
+            true => Ok(admitted),
+            false => Err(Code::RateLimited.into()),
+        }
+    }
+
     /// The handover that was named, if the depositor has a part in it.
     fn handover_for(&self, party: &PartyId, ledger: &Ledger<'_>) -> Result<Option<Handover>, Code> {
         let Some(id) = self.handover else {
@@ -161,32 +185,32 @@ impl Deposit {
         }
     }
 
-    /// The ground on which the deposit is admitted, or why it is not.
+    /// The ground on which the deposit is admitted and the policies that permit it, or why it is not.
     fn admissible(
         &self,
         party: &PartyId,
         handover: Option<&Handover>,
         ledger: &Ledger<'_>,
-    ) -> Result<Ground, Code> {
+    ) -> Result<(Ground, Vec<String>), Refused> {
         let point = ledger.point(&self.supply_point);
         // Once the grace is over, what the losing supplier says of the meter is of no use to anybody.
         let over =
             |h: &Handover| h.state == State::Closed && h.losing_party.as_ref() == Some(party);
         if handover.is_some_and(over) {
-            return Err(Code::WrongState);
+            return Err(Code::WrongState.into());
         }
         for prepared in &self.prepared {
             let header = prepared.body.header();
             if ledger.facts.known_envelopes.contains(&header.envelope_id) {
-                return Err(Code::EnvelopeReused);
+                return Err(Code::EnvelopeReused.into());
             }
             if (ledger.rules.terms).is_ahead(header.created_at, ledger.now) {
-                return Err(Code::StaleRequest);
+                return Err(Code::StaleRequest.into());
             }
             if let (Some(handover), Some(date)) = (handover, header.supply_start)
                 && handover.supply_start_date != date
             {
-                return Err(Code::EnvelopeMismatch);
+                return Err(Code::EnvelopeMismatch.into());
             }
         }
         let directory = &*ledger.facts.directory;
@@ -213,8 +237,11 @@ impl Deposit {
             .map(Ground::Registration)
             .or(grant.map(|grant| Ground::Grant(grant.id)));
         match (decision.refusal, ground) {
-            (None, Some(ground)) => Ok(ground),
-            (refusal, _) => Err(refusal.unwrap_or(Code::DepositorNotAllowed)),
+            (None, Some(ground)) => Ok((ground, decision.policies)),
+            (refusal, _) => Err(Refused {
+                code: refusal.unwrap_or(Code::DepositorNotAllowed),
+                policies: decision.policies,
+            }),
         }
     }
 
@@ -224,12 +251,13 @@ impl Deposit {
     fn check_sealed(
         &self,
         party: &PartyId,
-        (handover, ground): (Option<&Handover>, &Ground),
+        admitted: &Admitted,
         ledger: &Ledger<'_>,
     ) -> Result<(), Code> {
         for prepared in self.prepared.iter().filter(|p| p.held == Held::Nothing) {
             let component = prepared.body.header().component;
-            let origin = origin_of(component, party, (handover, ground), ledger);
+            let origin = origin_of(component, party, admitted, ledger);
+            let handover = admitted.handover.as_ref();
             let gaining = handover.and_then(|h| h.gaining_party.as_ref());
             let mut stanzas = prepared.stanzas.iter();
             let is_for_the_gainer = stanzas.any(|(to, ..)| Some(to) == gaining);
@@ -255,13 +283,15 @@ impl Deposit {
             })
     }
 
-    fn refuse(&self, code: Code, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+    fn refuse(&self, refused: Refused, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
+        let Refused { code, policies } = refused;
         let outside = !ledger.has_part(&caller.identity.id, &self.supply_point);
         ledger.append(
             Act::of("deposit.refused", caller)
                 .about(&self.supply_point)
                 .outside(outside)
                 .refused(code)
+                .shows("policies", json!(policies))
                 .shows("policy", ledger.rules.policy.digest().to_string())
                 .hides("handover", json!(self.handover)),
         );
@@ -274,49 +304,13 @@ impl Deposit {
 /// Gives an envelope its generation, wraps its key under it, and records it.
 fn store(
     prepared: &Prepared,
-    (handover, ground): (Option<&Handover>, &Ground),
+    admitted: &Admitted,
     caller: &Caller,
     ledger: &mut Ledger<'_>,
 ) -> (Value, u64) {
-    let header = prepared.body.header().clone();
-    let party = &caller.identity.id;
-    let origin = origin_of(header.component, party, (handover, ground), ledger);
-    let point = ledger.point(&header.supply_point);
-    let known = point.generations(header.component);
-    let word = Word {
-        why: origin.why(),
-        meter: &header.meter_serial,
-        switch_at: handover.map(|h| h.effective_at),
-    };
-    let status = crate::handover::admit(&known, word);
-    let newest = point.numbered.get(&header.component).copied();
-    let number = newest.unwrap_or_default() + 1;
-    let epoch = ledger.custody.current_epoch();
     let bytes = prepared.body.encode();
-    let envelope = StoredEnvelope {
-        id: header.envelope_id,
-        supply_point: header.supply_point.clone(),
-        component: header.component,
-        generation: number,
-        status,
-        handover: handover.map(|h| h.id),
-        depositor: party.clone(),
-        deposited_at: ledger.now,
-        ground: ground.clone(),
-        origin,
-        attribution: prepared.attribution,
-        serial: header.meter_serial.clone(),
-        gaps: gaps(&header),
-        header: header.digest(),
-        body: Digest::of(&bytes),
-        read_commitment: header.read_commitment,
-        held: prepared.held,
-        sealed_to: prepared
-            .stanzas
-            .iter()
-            .map(|(party, key, _)| (party.clone(), *key))
-            .collect(),
-    };
+    let envelope = generation(prepared, admitted, &caller.identity.id, ledger);
+    let epoch = ledger.custody.current_epoch();
     let kek_id = epoch.number.to_string();
     let context = envelope.wrap_context(&kek_id);
     let key = WrappedKey {
@@ -326,24 +320,26 @@ fn store(
     store_stanzas(prepared, envelope.id, ledger);
     let index = ledger.append(
         Act::of("package.deposited", caller)
-            .about(&header.supply_point)
-            .shows("component", header.component.as_str())
+            .about(&envelope.supply_point)
+            .shows("component", envelope.component.as_str())
             .shows("package", envelope.body.to_string())
-            .shows("attributed", json!(prepared.attribution))
+            .shows("attributed", json!(envelope.attribution))
+            .shows("policies", json!(admitted.policies))
+            .shows("policy", ledger.rules.policy.digest().to_string())
             .hides("envelope", envelope.id.to_string())
             .hides("handover", json!(envelope.handover))
-            .hides("generation", number)
-            .hides("status", status.as_str())
-            .hides("meter", header.meter_serial.normalised())
+            .hides("generation", envelope.generation)
+            .hides("status", envelope.status.as_str())
+            .hides("meter", envelope.serial.normalised())
             .hides("ground", json!(envelope.ground))
             .hides("gaps", json!(envelope.gaps)),
     );
     let view = json!({
         "envelope": envelope.id,
         "component": envelope.component,
-        "generation": number,
-        "status": status.as_str(),
-        "attributed": prepared.attribution,
+        "generation": envelope.generation,
+        "status": envelope.status.as_str(),
+        "attributed": envelope.attribution,
         "gaps": envelope.gaps,
         "entry": index,
     });
@@ -351,13 +347,55 @@ fn store(
     (view, index)
 }
 
+/// The envelope with its generation.
+fn generation(
+    prepared: &Prepared,
+    admitted: &Admitted,
+    party: &PartyId,
+    ledger: &Ledger<'_>,
+) -> StoredEnvelope {
+    let header = prepared.body.header();
+    let handover = admitted.handover.as_ref();
+    let origin = origin_of(header.component, party, admitted, ledger);
+    let point = ledger.point(&header.supply_point);
+    let known = point.generations(header.component);
+    let word = Word {
+        why: origin.why(),
+        meter: &header.meter_serial,
+        switch_at: handover.map(|h| h.effective_at),
+    };
+    let newest = point.numbered.get(&header.component).copied();
+    let stanzas = prepared.stanzas.iter();
+    StoredEnvelope {
+        id: header.envelope_id,
+        supply_point: header.supply_point.clone(),
+        component: header.component,
+        generation: newest.unwrap_or_default() + 1,
+        status: crate::handover::admit(&known, word),
+        handover: handover.map(|h| h.id),
+        depositor: party.clone(),
+        deposited_at: ledger.now,
+        ground: admitted.ground.clone(),
+        origin,
+        attribution: prepared.attribution,
+        serial: header.meter_serial.clone(),
+        gaps: gaps(header),
+        header: header.digest(),
+        body: prepared.body.digest(),
+        read_commitment: header.read_commitment,
+        held: prepared.held,
+        sealed_to: stanzas.map(|(to, key, _)| (to.clone(), *key)).collect(),
+    }
+}
+
 /// As what an envelope comes in.
 fn origin_of(
     component: Component,
     party: &PartyId,
-    (handover, ground): (Option<&Handover>, &Ground),
+    admitted: &Admitted,
     ledger: &Ledger<'_>,
 ) -> Origin {
+    let (handover, ground) = (admitted.handover.as_ref(), &admitted.ground);
     let gaining = handover.is_some_and(|h| ledger.gains(party, h));
     let former = is_former(party, handover, ground, ledger);
     match (handover, component) {

@@ -279,7 +279,9 @@ impl Hand {
         let act = Act::of("release.refused", caller)
             .shows("policy", ledger.rules.policy.digest().to_string())
             .hides("handover", json!(self.ask.handover))
-            .hides("meter", self.ask.request.meter_serial.normalised());
+            .hides("meter", self.ask.request.meter_serial.normalised())
+            .hides("envelopes_left_out", json!(assessed.left_out))
+            .hides("evidence", assessed.evidence.clone());
         let (act, code) = match self.ask.handover.is_some() && assessed.handover.is_none() {
             // There is no such handover, hence no supply point that the entry could be about.
             true => (

@@ -18,6 +18,7 @@ mod outsiders;
 mod past_escrow;
 mod patience;
 mod quota;
+mod recorded;
 mod repetition;
 mod roles;
 mod sealing_keys;
