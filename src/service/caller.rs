@@ -120,6 +120,14 @@ impl Failure {
         }
     }
 
+    /// The same, now that an entry records it.
+    pub(super) fn entered(mut self) -> Self {
+        if let Self::Refused { recorded, .. } = &mut self {
+            *recorded = true;
+        }
+        self
+    }
+
     /// The code, if it refuses for what the requester did.
     pub(super) fn blames(&self) -> Option<Code> {
         match self {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::allowance::Use;
 use super::ledger::{Act, Ledger};
+use super::refusal::Recorded;
 use super::release_facts::window_of;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::supplier::{registration_of, stands};
@@ -49,11 +50,17 @@ impl Escrow {
                 "`rotated`, and nothing else, names a generation",
             ));
         }
-        let command = Confirm {
-            supply_point: self.shared.supply_point_of(handover).await?,
-            digest: Digest::of(&document.to_json()),
-            confirmation,
-            shared: Arc::clone(&self.shared),
+        let supply_point = self.shared.supply_point_of(handover).await?;
+        let command = Recorded {
+            act: "confirm",
+            supply_point: supply_point.clone(),
+            handover,
+            command: Confirm {
+                supply_point,
+                digest: Digest::of(&document.to_json()),
+                confirmation,
+                shared: Arc::clone(&self.shared),
+            },
         };
         self.limited(&party, self.submit(caller, Some(idempotency), command))
             .await
@@ -75,10 +82,16 @@ impl Escrow {
                 "`reason` must have 1 to 200 bytes",
             ));
         }
-        let command = Reject {
-            supply_point: self.shared.supply_point_of(handover).await?,
+        let supply_point = self.shared.supply_point_of(handover).await?;
+        let command = Recorded {
+            act: "reject",
+            supply_point: supply_point.clone(),
             handover,
-            reason,
+            command: Reject {
+                supply_point,
+                handover,
+                reason,
+            },
         };
         self.limited(&party, self.submit(caller, Some(idempotency), command))
             .await

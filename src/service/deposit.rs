@@ -258,9 +258,9 @@ impl Deposit {
             let component = prepared.body.header().component;
             let origin = origin_of(component, party, admitted, ledger);
             let handover = admitted.handover.as_ref();
-            let gaining = handover.and_then(|h| h.gaining_party.as_ref());
             let mut stanzas = prepared.stanzas.iter();
-            let is_for_the_gainer = stanzas.any(|(to, ..)| Some(to) == gaining);
+            let is_for_the_gainer =
+                stanzas.any(|(to, ..)| handover.is_some_and(|h| ledger.gains(to, h)));
             if origin != Origin::Losing || !is_for_the_gainer {
                 return Err(Code::EscrowLeftOut);
             }

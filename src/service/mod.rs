@@ -23,6 +23,7 @@ mod quota;
 mod read;
 mod receipt;
 mod recover;
+mod refusal;
 mod registration;
 mod release;
 mod release_facts;

@@ -1,7 +1,8 @@
 //! How many refusals a party may cause, so that nobody can fill a log that is never pruned.
 //!
-//! Refusals that no entry records (those of checks 1 to 4, those above the quota) are counted; the counts become one
-//! entry a minute.
+//! A refusal is an entry of its own (`deposit.refused`, `release.refused`, `handover.refused`, `lookup.refused`) where it
+//! was decided in a transaction. Others are counted: those of checks 1 to 4, which have no transaction (form, signatures,
+//! times, envelopes that do not open), and those above the quota or an allowance. The counts become one entry a minute.
 
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::confirm::gained;
 use super::deposit::Deposit;
 use super::ledger::{Act, Ledger};
+use super::refusal::Recorded;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, DepositRequest, Escrow, Failure};
 use crate::handover::Event;
@@ -43,12 +44,18 @@ impl Escrow {
                     "a dispute brings a closing read with its commitment, and nothing else",
                 ));
             }
+            let supply_point = deposit.supply_point.clone();
             let settle = SettleRead {
-                supply_point: deposit.supply_point.clone(),
+                supply_point: supply_point.clone(),
                 handover,
                 word: Word::Dispute,
             };
-            let command = Dispute { deposit, settle };
+            let command = Recorded {
+                act: "dispute",
+                supply_point,
+                handover,
+                command: Dispute { deposit, settle },
+            };
             self.submit(caller, Some(idempotency), command).await
         };
         self.limited(&party, disputed).await
@@ -62,10 +69,16 @@ impl Escrow {
         word: Word,
     ) -> Result<Answer, Failure> {
         let party = caller.party()?.clone();
-        let command = SettleRead {
-            supply_point: self.shared.supply_point_of(handover).await?,
+        let supply_point = self.shared.supply_point_of(handover).await?;
+        let command = Recorded {
+            act: "accept-read",
+            supply_point: supply_point.clone(),
             handover,
-            word,
+            command: SettleRead {
+                supply_point,
+                handover,
+                word,
+            },
         };
         self.limited(&party, self.submit(caller, idempotency, command))
             .await

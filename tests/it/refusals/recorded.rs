@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::world::{POINT, World, package, switched};
+use super::outsiders::confirmation;
+use super::world::{HOUR, POINT, World, closing_read, deposit_body, package, switched};
 
 #[tokio::test]
 async fn a_deposit_shows_the_policies_that_decided_on_it() {
@@ -33,6 +34,38 @@ async fn a_refused_release_hides_the_evidence_that_it_rests_on() {
     assert_eq!(disclosed["supply_point"], POINT);
     assert_eq!(disclosed["evidence"]["registration"], "R1");
     assert_eq!(disclosed["evidence"]["supplier"], "GAIN");
+}
+
+#[tokio::test]
+async fn refused_words_about_a_handover_are_entries_and_are_not_counted_as_well() {
+    let world = World::releasable().await;
+    let read = closing_read("head end", "10229.9");
+    let read = world.sealed_read(world.gainer(), &read).await;
+    let read = deposit_body(&[read.encode()]);
+    let reason = r#"{"reason":"HLS pass 4 failed"}"#.to_owned();
+    let confirmation = String::from_utf8(confirmation(&world, switched())).unwrap();
+    for (who, act, body, code) in [
+        ("GAIN", "reject", reason, "wrong_state"),
+        ("GAIN", "accept-read", String::new(), "no_package"),
+        ("GAIN", "dispute", read, "no_package"),
+        ("LOSE", "accept-read", String::new(), "not_gaining_supplier"),
+        ("THRD", "confirm", confirmation, "not_found"),
+    ] {
+        let path = format!("/v1/handovers/{}/{act}", switched());
+        let door = world.door_of(who).await;
+        let refused = door.post_as(&format!("{who}-{act}"), &path, body).await;
+        assert_eq!(refused.refusal().1, code, "{act}: {refused:?}");
+        let entry = &world.entries("handover.refused").await[0];
+        assert_eq!(entry["leaf"]["act"], act);
+        assert_eq!(entry["leaf"]["code"], code);
+        assert_eq!(entry["disclosed"]["handover"], json!(switched()));
+        assert_eq!(entry["disclosed"]["supply_point"], POINT);
+    }
+    assert_eq!(world.entries("handover.refused").await.len(), 5);
+    world.market.clock.advance(HOUR);
+    let escrow = &world.market.instance.escrow;
+    escrow.write_summaries().await.unwrap();
+    assert_eq!(world.entries("refusals.summary").await.len(), 0);
 }
 
 /// What the newest entry of a kind shows.

@@ -107,7 +107,9 @@ impl Watch {
         let of = |rule, severity, detail| alarm(at, rule, severity, index, detail);
         match entry.kind() {
             "release.granted" => self.grant(index, at, disclosed),
-            "release.refused" | "deposit.refused" => self.refused(index, at, 1, burst),
+            "release.refused" | "deposit.refused" | "handover.refused" => {
+                self.refused(index, at, 1, burst)
+            }
             "refusals.summary" => {
                 let count = entry.shown().get("count").and_then(Value::as_u64);
                 self.refused(index, at, count.unwrap_or(1), burst)
