@@ -14,7 +14,7 @@ use super::{Caller, Escrow, Failure, Shared};
 use crate::envelope::Recipient;
 use crate::envelope::SignedDocument;
 use crate::envelope::statement::{Confirmation, Outcome};
-use crate::handover::{Event, Kept, State, Word};
+use crate::handover::{Event, State};
 use crate::store::{Grant, Handover, Held, Needs, Origin, StoredEnvelope, SupplyPointFacts};
 use crate::types::{Code, Component, Digest, HandoverId, PartyId, SupplyPoint};
 
@@ -339,29 +339,6 @@ impl SupplyPointFacts {
         let credentials = |e: &&StoredEnvelope| e.component == Component::Credentials;
         let mut credentials = self.envelopes.iter().filter(credentials);
         credentials.any(|e| grant.envelopes.iter().any(|granted| granted.id == e.id))
-    }
-
-    /// The generations of a component, as the rules need them.
-    pub(super) fn generations(&self, component: Component) -> Vec<Kept<'_>> {
-        let of = self.envelopes.iter().filter(|e| e.component == component);
-        of.map(|envelope| self.kept(envelope)).collect()
-    }
-
-    /// An envelope as the rules of generations see it.
-    pub(super) fn kept<'a>(&self, envelope: &'a StoredEnvelope) -> Kept<'a> {
-        let handover = self
-            .handovers
-            .iter()
-            .find(|h| Some(h.id) == envelope.handover);
-        Kept {
-            number: envelope.generation,
-            status: envelope.status,
-            word: Word {
-                why: envelope.origin.why(),
-                meter: &envelope.serial,
-                switch_at: handover.map(|h| h.effective_at),
-            },
-        }
     }
 }
 

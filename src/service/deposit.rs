@@ -2,21 +2,19 @@
 //!
 //! `intake` has verified and opened it by then; here it is decided whether it may be deposited, and as what.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::generation::{Admitted, Prepared, origin_of, store};
 use super::ledger::{Act, Ledger};
 use super::room::has_room;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
-use super::supplier::{holder, registration_of, stands};
+use super::supplier::holder;
 use super::{Caller, Escrow, Failure};
-use crate::envelope::{Body, Context, Dek, Header, Kek, SignedDocument, WrapContext};
-use crate::handover::{Event, Registration, State, Why, Word, supplier_at};
-use crate::policy::{DepositFacts, Standing};
-use crate::store::{
-    Attribution, Grant, Ground, Handover, Held, Maker, Needs, Origin, StanzaAddress,
-    StoredEnvelope, WrappedKey,
-};
-use crate::types::{Code, Component, EnvelopeId, HandoverId, KeyId, PartyId, Secret, SupplyPoint};
+use crate::envelope::SignedDocument;
+use crate::handover::{Event, Registration, State, supplier_at};
+use crate::policy::DepositFacts;
+use crate::store::{Ground, Handover, Held, Needs, Origin};
+use crate::types::{Code, Component, HandoverId, PartyId, Secret, SupplyPoint};
 
 /// A deposit as it comes in.
 pub struct DepositRequest {
@@ -59,16 +57,6 @@ impl Escrow {
         };
         self.limited(&party, deposited).await
     }
-}
-
-/// An envelope that is known to open, before it has a generation.
-pub(super) struct Prepared {
-    pub(super) body: Body,
-    /// Opens the body, or only protects what is stored beside it (`held`).
-    pub(super) key: Dek,
-    pub(super) held: Held,
-    pub(super) stanzas: Vec<(PartyId, KeyId, Vec<u8>)>,
-    pub(super) attribution: Attribution,
 }
 
 /// A deposit that is verified, and waits for its transaction.
@@ -121,15 +109,7 @@ impl Command for Deposit {
     }
 }
 
-/// By what a deposit is admitted.
-struct Admitted {
-    /// For which handover, if for one.
-    handover: Option<Handover>,
-    ground: Ground,
-    policies: Vec<String>,
-}
-
-/// Why a deposit is not, and which policies say so where it came to them.
+/// Why a deposit is not admitted, and which policies say so where it came to them.
 struct Refused {
     code: Code,
     policies: Vec<String>,
@@ -301,148 +281,6 @@ impl Deposit {
     }
 }
 
-/// Gives an envelope its generation, wraps its key under it, and records it.
-fn store(
-    prepared: &Prepared,
-    admitted: &Admitted,
-    caller: &Caller,
-    ledger: &mut Ledger<'_>,
-) -> (Value, u64) {
-    let bytes = prepared.body.encode();
-    let envelope = generation(prepared, admitted, &caller.identity.id, ledger);
-    let epoch = ledger.custody.current_epoch();
-    let kek_id = epoch.number.to_string();
-    let context = envelope.wrap_context(&kek_id);
-    let key = WrappedKey {
-        epoch: epoch.number,
-        bytes: epoch.kek.wrap_dek(&context, &prepared.key, ledger.random),
-    };
-    store_stanzas(prepared, envelope.id, ledger);
-    let index = ledger.append(
-        Act::of("package.deposited", caller)
-            .about(&envelope.supply_point)
-            .shows("component", envelope.component.as_str())
-            .shows("package", envelope.body.to_string())
-            .shows("attributed", json!(envelope.attribution))
-            .shows("policies", json!(admitted.policies))
-            .shows("policy", ledger.rules.policy.digest().to_string())
-            .hides("envelope", envelope.id.to_string())
-            .hides("handover", json!(envelope.handover))
-            .hides("generation", envelope.generation)
-            .hides("status", envelope.status.as_str())
-            .hides("meter", envelope.serial.normalised())
-            .hides("ground", json!(envelope.ground))
-            .hides("gaps", json!(envelope.gaps)),
-    );
-    let view = json!({
-        "envelope": envelope.id,
-        "component": envelope.component,
-        "generation": envelope.generation,
-        "status": envelope.status.as_str(),
-        "attributed": envelope.attribution,
-        "gaps": envelope.gaps,
-        "entry": index,
-    });
-    ledger.put_envelope(envelope, key, bytes);
-    (view, index)
-}
-
-/// The envelope with its generation.
-fn generation(
-    prepared: &Prepared,
-    admitted: &Admitted,
-    party: &PartyId,
-    ledger: &Ledger<'_>,
-) -> StoredEnvelope {
-    let header = prepared.body.header();
-    let handover = admitted.handover.as_ref();
-    let origin = origin_of(header.component, party, admitted, ledger);
-    let point = ledger.point(&header.supply_point);
-    let known = point.generations(header.component);
-    let word = Word {
-        why: origin.why(),
-        meter: &header.meter_serial,
-        switch_at: handover.map(|h| h.effective_at),
-    };
-    let newest = point.numbered.get(&header.component).copied();
-    let stanzas = prepared.stanzas.iter();
-    StoredEnvelope {
-        id: header.envelope_id,
-        supply_point: header.supply_point.clone(),
-        component: header.component,
-        generation: newest.unwrap_or_default() + 1,
-        status: crate::handover::admit(&known, word),
-        handover: handover.map(|h| h.id),
-        depositor: party.clone(),
-        deposited_at: ledger.now,
-        ground: admitted.ground.clone(),
-        origin,
-        attribution: prepared.attribution,
-        serial: header.meter_serial.clone(),
-        gaps: gaps(header),
-        header: header.digest(),
-        body: prepared.body.digest(),
-        read_commitment: header.read_commitment,
-        held: prepared.held,
-        sealed_to: stanzas.map(|(to, key, _)| (to.clone(), *key)).collect(),
-    }
-}
-
-/// As what an envelope comes in.
-fn origin_of(
-    component: Component,
-    party: &PartyId,
-    admitted: &Admitted,
-    ledger: &Ledger<'_>,
-) -> Origin {
-    let (handover, ground) = (admitted.handover.as_ref(), &admitted.ground);
-    let gaining = handover.is_some_and(|h| ledger.gains(party, h));
-    let former = is_former(party, handover, ground, ledger);
-    match (handover, component) {
-        (None, _) if former => Origin::Former,
-        (None, _) => Origin::Standing,
-        (Some(_), Component::Credentials) if former => Origin::Former,
-        (Some(_), Component::Credentials) if gaining => Origin::WriteAhead,
-        (Some(_), Component::Read) if gaining => Origin::GainingRead,
-        (Some(_), _) => Origin::Losing,
-    }
-}
-
-/// Whether a depositor neither supplies the point nor takes it over: all that it has is a grant, and that for another
-/// handover than this one, or for one whose registration does not stand or is another's by now.
-fn is_former(
-    party: &PartyId,
-    handover: Option<&Handover>,
-    ground: &Ground,
-    ledger: &Ledger<'_>,
-) -> bool {
-    let Ground::Grant(id) = ground else {
-        return false;
-    };
-    handover.is_none_or(|handover| {
-        let point = ledger.point(&handover.supply_point);
-        let granted = |g: &Grant| g.id == *id && g.handover == handover.id;
-        let secured = registration_of(point, handover)
-            .is_some_and(|r| stands(&point.registrations, r, ledger.now) == Standing::Secured);
-        !(secured && ledger.gains(party, handover) && point.grants.iter().any(granted))
-    })
-}
-
-/// Keeps the stanzas that the depositor made, encrypted under the record.
-fn store_stanzas(prepared: &Prepared, envelope: EnvelopeId, ledger: &mut Ledger<'_>) {
-    let record = Kek::of_record(&prepared.key);
-    for (recipient, key, stanza) in &prepared.stanzas {
-        let address = StanzaAddress {
-            envelope,
-            party: recipient.clone(),
-            key_id: *key,
-            made_by: Maker::Depositor,
-        };
-        let sealed = record.seal_at_rest(&address.context(), stanza, ledger.random);
-        ledger.changes.stanzas.push((address, sealed));
-    }
-}
-
 /// Moves every open handover that this deposit serves; the state of the named one, if one was named.
 fn advance(
     party: &PartyId,
@@ -468,50 +306,4 @@ fn advance(
         ledger.put_handover(handover);
     }
     state
-}
-
-/// What a taker of credentials will miss.
-fn gaps(header: &Header) -> Vec<String> {
-    let gaps = match header.component {
-        Component::Credentials => header.inventory.gaps(),
-        Component::Read => Vec::new(),
-    };
-    gaps.into_iter().map(str::to_owned).collect()
-}
-
-impl Origin {
-    pub(super) fn why(self) -> Why {
-        match self {
-            Self::WriteAhead => Why::WriteAhead,
-            Self::Losing => Why::LeftInMeter,
-            Self::Former => Why::Former,
-            Self::Standing | Self::GainingRead => Why::InMeter,
-        }
-    }
-}
-
-impl StanzaAddress {
-    /// What a stored stanza is bound to.
-    pub(super) fn context(&self) -> Context {
-        Context::new("cos-escrow/stanza/1")
-            .with("envelope", self.envelope.as_bytes())
-            .with("party", self.party.as_str().as_bytes())
-            .with("key", self.key_id.0.as_bytes())
-            .with("made_by", self.made_by.as_str().as_bytes())
-    }
-}
-
-impl StoredEnvelope {
-    /// What its wrapped key is bound to.
-    pub(super) fn wrap_context<'a>(&'a self, kek_id: &'a str) -> WrapContext<'a> {
-        WrapContext {
-            kek_id,
-            envelope_id: self.id,
-            header_digest: self.header,
-            supply_point: &self.supply_point,
-            component: self.component,
-            generation: self.generation,
-            handover: self.handover,
-        }
-    }
 }

@@ -3,7 +3,8 @@
 //! The signature is verified and the envelope is opened and checked, so that an acknowledged deposit is one that opens.
 //! The content of an envelope that the depositor sealed is never parsed.
 
-use super::deposit::{Deposit, DepositRequest, Prepared, Seal};
+use super::deposit::{Deposit, DepositRequest, Seal};
+use super::generation::Prepared;
 use super::{Escrow, Failure, SealServer};
 use crate::envelope::SignedDocument;
 use crate::envelope::package::Package;

@@ -9,6 +9,7 @@ mod caller;
 mod confirm;
 mod deposit;
 mod epochs;
+mod generation;
 mod handover;
 mod intake;
 mod issue;
