@@ -9,8 +9,9 @@ use super::output::{Output, Row};
 use super::recover::offline;
 use super::settings::Settings;
 use super::sole;
+use crate::custody::Custody;
 use crate::service::{Adopt, adopt};
-use crate::store::{Store, StoreOptions};
+use crate::store::DatabaseFile;
 
 /// Backs the database up, checks it, puts a backup back, completes its log, accepts it without its anchor.
 #[derive(Debug, clap::Subcommand)]
@@ -81,11 +82,14 @@ struct Done {
     log_size: u64,
     log_root: String,
     keys: PathBuf,
+    /// Under which its data keys are wrapped: without these of the keys it opens nothing.
+    epochs: Vec<u32>,
     note: &'static str,
 }
 
 impl Row for Done {
-    const COLUMNS: &'static [&'static str] = &["database", "log_size", "log_root", "keys", "note"];
+    const COLUMNS: &'static [&'static str] =
+        &["database", "log_size", "log_root", "keys", "epochs", "note"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -93,6 +97,7 @@ impl Row for Done {
             self.log_size.to_string(),
             self.log_root.clone(),
             self.keys.display().to_string(),
+            listed(&self.epochs),
             self.note.to_owned(),
         ]
     }
@@ -109,9 +114,15 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                     format!("`{}` is there already", to.display()),
                 ));
             }
-            let store = open(&settings).await?;
-            store.backup(to).await.map_err(Failure::failed)?;
-            store.close().await.map_err(Failure::failed)?;
+            let mut database = open(&settings.store).await?;
+            let head = database.head().await.map_err(Failure::failed)?;
+            if head.size == 0 {
+                let message = format!("`{}` has no entry yet", settings.store.display());
+                return Err(Failure::new(Exit::Refused, message)
+                    .hint("is `store` the database of the running service?"));
+            }
+            database.backup(to).await.map_err(Failure::failed)?;
+            database.close().await.map_err(Failure::failed)?;
             let copy = Settings {
                 store: to.clone(),
                 ..settings
@@ -126,6 +137,12 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
             }
             let _sole = sole::writer_of(&settings.store)?;
             let backup = File::open(from).map_err(|error| files::at(from, &error))?;
+            // What is no backup replaces nothing.
+            let mut looked_at = open(from).await?;
+            looked_at.head().await.map_err(|error| {
+                Failure::failed(format!("`{}` is no backup: {error}", from.display()))
+            })?;
+            looked_at.close().await.map_err(Failure::failed)?;
             replace(&settings.store, backup).map_err(Failure::failed)?;
             describe(&settings, RESTORED, output).await
         }
@@ -144,24 +161,19 @@ pub(super) async fn run(command: &Command, output: &Output) -> Result<(), Failur
                 true => Adopt::Nothing,
                 false => Adopt::Log,
             };
-            let adopted = adopt(offline(&settings).await?, said).await?;
-            output.row(&Done {
-                database: settings.store,
-                log_size: adopted.size,
-                log_root: adopted.root.to_string(),
-                keys: settings.keys,
-                note: match empty {
-                    true => BEGUN_ANEW,
-                    false => ADOPTED,
-                },
-            })
+            adopt(offline(&settings).await?, said).await?;
+            let note = match empty {
+                true => BEGUN_ANEW,
+                false => ADOPTED,
+            };
+            describe(&settings, note, output).await
         }
         Command::Recover(arguments) => super::recover::run(arguments, output).await,
         Command::Check { config } => {
             let settings = Settings::load(config)?;
-            let store = open(&settings).await?;
-            let findings = store.check().await.map_err(Failure::failed)?;
-            store.close().await.map_err(Failure::failed)?;
+            let mut database = open(&settings.store).await?;
+            let findings = database.check().await.map_err(Failure::failed)?;
+            database.close().await.map_err(Failure::failed)?;
             match findings.first() {
                 None => describe(&settings, SOUND, output).await,
                 Some(first) => Err(Failure::new(Exit::Unverified, first)),
@@ -190,30 +202,50 @@ fn replace(database: &Path, mut backup: File) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-async fn open(settings: &Settings) -> Result<Store, Failure> {
-    let options = StoreOptions {
-        path: settings.store.clone(),
-        readers: 1,
-    };
-    Store::open(&options).await.map_err(Failure::failed)
+async fn open(database: &Path) -> Result<DatabaseFile, Failure> {
+    database
+        .metadata()
+        .map_err(|error| files::at(database, &error))?;
+    DatabaseFile::open(database).await.map_err(Failure::failed)
 }
 
 async fn describe(settings: &Settings, note: &'static str, output: &Output) -> Result<(), Failure> {
-    let store = open(settings).await?;
-    let head = store.head().await.map_err(Failure::failed)?;
-    store.close().await.map_err(Failure::failed)?;
+    let mut database = open(&settings.store).await?;
+    let head = database.head().await.map_err(Failure::failed)?;
+    let epochs = database.epochs().await.map_err(Failure::failed)?;
+    database.close().await.map_err(Failure::failed)?;
+    // A folder that cannot be read has none of them.
+    let there = Custody::epochs_in(&settings.keys).unwrap_or_default();
+    let missing: Vec<_> = epochs
+        .iter()
+        .filter(|epoch| !there.contains(epoch))
+        .collect();
+    if !missing.is_empty() {
+        output.note(format_args!(
+            "`{}` lacks epochs {}: what is wrapped under them does not open",
+            settings.keys.display(),
+            listed(&missing)
+        ));
+    }
     output.row(&Done {
         database: settings.store.clone(),
         log_size: head.size,
-        log_root: crate::tlog::Hash(head.root).to_string(),
+        log_root: head.root.to_string(),
         keys: settings.keys.clone(),
+        epochs,
         note,
     })
 }
 
-const BACKUP: &str = "opens only with the keys folder as of this time; keep that elsewhere";
-const RESTORED: &str = "the keys folder must hold the epochs that this backup was wrapped under";
+fn listed(epochs: &[impl ToString]) -> String {
+    let epochs: Vec<_> = epochs.iter().map(ToString::to_string).collect();
+    epochs.join(" ")
+}
+
+const BACKUP: &str =
+    "opens only with the keys folder as of this time, these epochs included; keep that elsewhere";
+const RESTORED: &str = "the keys folder must hold these epochs, under which the backup is wrapped";
 const UNPROMISED: &str = "is this what auditors have seen last";
-const ADOPTED: &str = "accepted as it stands; the next entry says so";
+const ADOPTED: &str = "accepted as it stands; the newest entry says so";
 const BEGUN_ANEW: &str = "the log begins anew; tell everybody who has seen the old one";
 const SOUND: &str = "sound";

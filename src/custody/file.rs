@@ -42,7 +42,7 @@ impl FileProvider {
             folder: folder.to_owned(),
             root: super::kek(ROOT, &root)?,
         };
-        for name in provider.named(CONDEMNED)? {
+        for name in named(folder, CONDEMNED)? {
             erase(&folder.join(format!("{name}{CONDEMNED}")))?;
         }
         Ok(provider)
@@ -50,7 +50,12 @@ impl FileProvider {
 
     /// Names of the wrapped keys.
     pub(super) fn names(&self) -> Result<Vec<String>, CustodyError> {
-        self.named(WRAPPED)
+        Ok(named(&self.folder, WRAPPED)?)
+    }
+
+    /// Names of the wrapped keys in a folder that is somebody else's to work with.
+    pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, CustodyError> {
+        Ok(named(folder, WRAPPED)?)
     }
 
     pub(super) fn put(
@@ -83,22 +88,22 @@ impl FileProvider {
         Ok(())
     }
 
-    /// Names of the files that end like this, without the ending.
-    fn named(&self, ending: &str) -> Result<Vec<String>, CustodyError> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let file = entry?.file_name();
-            if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(ending)) {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}{WRAPPED}"))
     }
+}
+
+/// Names of the files that end like this, without the ending.
+fn named(folder: &Path, ending: &str) -> Result<Vec<String>, std::io::Error> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.file_name();
+        if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(ending)) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn context(name: &str) -> Context {

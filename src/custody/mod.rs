@@ -47,6 +47,13 @@ impl Custody {
         Ok(FileProvider::has_root_key(folder)?)
     }
 
+    /// The numbers of the epochs whose keys are in `folder`, which is not touched otherwise.
+    pub fn epochs_in(folder: &Path) -> Result<Vec<u32>, CustodyError> {
+        let names = FileProvider::names_in(folder)?;
+        let numbers = names.iter().filter_map(|name| parse_epoch_name(name));
+        Ok(numbers.map(|(number, _)| number).collect())
+    }
+
     /// Opens the keys in `folder`; makes those that are missing.
     ///
     /// Only for a log that has not begun yet: nothing is wrapped under any of them, and whoever began to make them may

@@ -20,7 +20,7 @@ pub use needs::Needs;
 pub use query::{
     EntryFilter, HandoverFilter, LogEntry, Page, Sealed, Side, StanzaAddress, StoredCosignature,
 };
-pub use sqlite::{Store, StoreOptions};
+pub use sqlite::{DatabaseFile, Store, StoreOptions};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

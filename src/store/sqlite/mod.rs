@@ -2,6 +2,7 @@
 //!
 //! `FULL` is not a matter of taste: with `NORMAL` a power cut loses commits that were acknowledged.
 
+mod file;
 mod load;
 mod log;
 mod lookup;
@@ -19,6 +20,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
+
+pub use file::DatabaseFile;
 
 use super::{Changes, Directory, Facts, Head, Needs, StoreError};
 
@@ -146,17 +149,9 @@ impl Store {
 
     /// Copies the database, as of one instant, into a new file while the service runs.
     pub async fn backup(&self, target: &Path) -> Result<(), StoreError> {
-        let target = target
-            .to_str()
-            .ok_or_else(|| std::io::Error::other("the path of a backup must be UTF-8"))?;
-        private_file(Path::new(target))?;
-        let mut connection = connect_options(&self.path).connect().await?;
-        sqlx::query("VACUUM INTO $1")
-            .bind(target.to_owned())
-            .execute(&mut connection)
-            .await?;
-        connection.close().await?;
-        Ok(())
+        let mut file = DatabaseFile::open(&self.path).await?;
+        file.backup(target).await?;
+        file.close().await
     }
 
     /// Does to the database what no use case does, as whoever has the file could. Returns how many rows it touched.
@@ -165,14 +160,6 @@ impl Store {
         let mut writer = self.writer.lock().await;
         let done = sqlx::query(statement).execute(&mut *writer).await?;
         Ok(done.rows_affected())
-    }
-
-    /// Asks SQLite whether the file is sound; empty if it is.
-    pub async fn check(&self) -> Result<Vec<String>, StoreError> {
-        let findings: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")
-            .fetch_all(&self.readers)
-            .await?;
-        Ok(findings.into_iter().filter(|line| line != "ok").collect())
     }
 
     /// Closes the file: readers first, so that the last one out checkpoints the WAL.
@@ -193,13 +180,17 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 }
 
 fn connect_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
+    careful(SqliteConnectOptions::new().filename(path))
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
         .pragma("secure_delete", "ON")
+}
+
+/// Of whatever is in the file nothing is believed.
+fn careful(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
+        .busy_timeout(Duration::from_secs(5))
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON")
 }

@@ -46,6 +46,33 @@ fn assert_missing(desk: &Desk, line: &str) {
 }
 
 #[test]
+fn a_database_that_is_not_there_is_neither_sound_nor_backed_up_nor_made() {
+    let desk = desk();
+    let config = format!("store = \"absent.db\"\n{SERVICE}");
+    desk.write("mistyped.toml", config);
+    for line in [
+        "db check --config mistyped.toml",
+        "db backup --config mistyped.toml --to copy.db",
+        "db anchor --config mistyped.toml",
+    ] {
+        let ended = desk.run(line);
+        assert_eq!(ended.code, 2, "{line}: {ended:?}");
+        assert!(ended.stderr.contains("absent.db`: No such"), "{ended:?}");
+    }
+    assert!(!desk.path("absent.db").exists() && !desk.path("copy.db").exists());
+    // Nor does what is no backup replace a database.
+    desk.write("absent.db", "a database");
+    for (name, content) in [("empty.db", ""), ("other.db", "something else")] {
+        desk.write(name, content);
+        let restore = format!("db restore --config mistyped.toml --from {name} --yes");
+        let ended = desk.run(&restore);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        assert!(ended.stderr.contains("is no backup"), "{ended:?}");
+        assert_eq!(desk.read("absent.db"), b"a database");
+    }
+}
+
+#[test]
 fn a_url_that_is_none_is_exit_2() {
     let desk = desk();
     for url in [
