@@ -14,7 +14,7 @@ use crate::identity::profile::CLIENT;
 use crate::identity::{Anchors, Certificate, Identity, Kind, SigningIdentity, pem};
 use crate::tlog::{KeyKind, VerifierKey};
 use crate::tls::{Material, PostQuantum, client_config};
-use crate::types::{Clock as _, PartyId, SystemClock, SystemRandom, Timestamp};
+use crate::types::{Clock as _, Code, PartyId, SystemClock, SystemRandom, Timestamp};
 
 /// What a command works with.
 pub(super) struct Session {
@@ -104,6 +104,15 @@ impl Session {
             .transpose()
     }
 
+    /// Proves, beside answers that carry no receipt, that the log continues the one seen before. A service that is fenced
+    /// signs nothing, and its lists are read all the same.
+    pub(super) async fn prove_log(&self) -> Result<(), ClientError> {
+        match self.client.verified_checkpoint().await {
+            Err(error) if error.code() == Some(Code::Fenced.as_str()) => Ok(()),
+            proven => proven.map(drop),
+        }
+    }
+
     /// The requests that wait for an answer.
     pub(super) fn outbox(&self) -> Result<Outbox, Failure> {
         Outbox::open(&self.settings.state)
@@ -188,11 +197,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::Refused { code, .. } if code == "not_found" => Exit::NotFound,
-            ClientError::Refused { code, .. } if code == "unavailable" => Exit::TryAgain,
             ClientError::Stranger(_) => Exit::Unverified,
             error if error.is_retryable() => Exit::TryAgain,
             ClientError::Refused { .. } | ClientError::NotAdmitted { .. } => Exit::Refused,
-            ClientError::Verification(_) => Exit::Unverified,
+            ClientError::Verification(_) | ClientError::Revoked(_) => Exit::Unverified,
             _ => Exit::Failed,
         };
         let failure = Self::new(exit, &error);
@@ -215,6 +223,9 @@ impl From<ClientError> for Failure {
             ClientError::Indeterminate(_) => {
                 failure.hint("it may have been done; run the same command again to find out")
             }
+            ClientError::Revoked(_) => failure.hint(
+                "its party has to retire the key and to publish another, signed with a certificate that holds",
+            ),
             ClientError::Verification(_) => failure.hint(
                 "keep the state folder and ask an auditor: the log may have been tampered with",
             ),
@@ -272,10 +283,12 @@ mod tests {
         assert_eq!(exit(refused(429, "rate_limited")), Exit::TryAgain);
         assert_eq!(exit(refused(503, "fenced")), Exit::TryAgain);
         assert_eq!(exit(refused(500, "unavailable")), Exit::TryAgain);
+        assert_eq!(exit(refused(503, "of_a_later_version")), Exit::TryAgain);
         assert_eq!(
             exit(ClientError::Verification(String::new())),
             Exit::Unverified
         );
+        assert_eq!(exit(ClientError::Revoked(String::new())), Exit::Unverified);
         assert_eq!(
             exit(ClientError::Unreachable(String::new())),
             Exit::TryAgain

@@ -41,6 +41,9 @@ pub enum ClientError {
     /// What the service said does not verify: its log was changed, or something between us lies.
     #[error("verification failed: {0}")]
     Verification(String),
+    /// Who signed something was no longer entitled to: its certificate had been revoked before the log recorded it.
+    #[error("{0}")]
+    Revoked(String),
     /// The answer is not what the API promises.
     #[error("unexpected answer: {0}")]
     Unexpected(String),
@@ -55,9 +58,14 @@ impl ClientError {
         match self {
             // Another connection may meet the right one.
             Self::Unreachable(_) | Self::Indeterminate(_) | Self::Stranger(_) => true,
-            Self::Refused { status, .. } => matches!(status, 429 | 503),
+            // A code of a later version is known by its status alone.
+            Self::Refused { status, code, .. } => match Code::of(code) {
+                Some(code) => code.is_passing(),
+                None => matches!(status, 429 | 503),
+            },
             Self::NotAdmitted { .. }
             | Self::Verification(_)
+            | Self::Revoked(_)
             | Self::Unexpected(_)
             | Self::Local(_) => false,
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
 use super::{Client, ClientError, ReceiptDocument, Request};
+use crate::lock::Lock;
 use crate::tlog::{Checkpoint, Hash, Note, Receipt, TreeHead, VerifierKey, verify_consistency};
 
 /// The log's key, and the newest head that was verified with it.
@@ -27,20 +28,9 @@ impl LogView {
         }
     }
 
-    /// A view that is kept in a file.
+    /// A view that is kept in a file, which several processes may share.
     pub fn kept(key: VerifierKey, file: &Path) -> Result<Self, ClientError> {
-        let pinned = match fs::read_to_string(file) {
-            Ok(text) => {
-                let note: Note = text.parse().map_err(|_| damaged(file))?;
-                Some(
-                    Checkpoint::open(&note, &key)
-                        .map_err(|_| damaged(file))?
-                        .head,
-                )
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(ClientError::Local(format!("{}: {error}", file.display()))),
-        };
+        let pinned = kept_in(file, &key)?;
         Ok(Self {
             key,
             file: Some(file.to_owned()),
@@ -53,18 +43,37 @@ impl LogView {
         &self.key
     }
 
-    fn keep(&self, note: &Note) -> Result<(), ClientError> {
+    /// Keeps a head in the place of `seen`, unless another process has kept one there meanwhile; returns that.
+    fn keep(&self, note: &Note, seen: Option<TreeHead>) -> Result<Option<TreeHead>, ClientError> {
         let Some(file) = &self.file else {
-            return Ok(());
+            return Ok(None);
         };
         let failed =
             |error: std::io::Error| ClientError::Local(format!("{}: {error}", file.display()));
         let folder = file.parent().unwrap_or(Path::new("."));
+        let _alone =
+            Lock::waited_for(file).map_err(|error| ClientError::Local(error.to_string()))?;
+        let kept = kept_in(file, &self.key)?;
+        if kept.is_some() && kept != seen {
+            return Ok(kept);
+        }
         let mut new = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         new.write_all(note.to_string().as_bytes()).map_err(failed)?;
         new.as_file().sync_all().map_err(failed)?;
         new.persist(file).map_err(|error| failed(error.error))?;
-        Ok(())
+        Ok(None)
+    }
+}
+
+fn kept_in(file: &Path, key: &VerifierKey) -> Result<Option<TreeHead>, ClientError> {
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let note: Note = text.parse().map_err(|_| damaged(file))?;
+            let checkpoint = Checkpoint::open(&note, key).map_err(|_| damaged(file))?;
+            Ok(Some(checkpoint.head))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ClientError::Local(format!("{}: {error}", file.display()))),
     }
 }
 
@@ -76,7 +85,7 @@ fn damaged(file: &Path) -> ClientError {
 }
 
 impl Client {
-    /// Verifies a receipt, and that its log continues the one seen before. Returns the entry's bytes.
+    /// Verifies a receipt, and that its log continues the one seen before.
     pub async fn verify_receipt(&self, document: &ReceiptDocument) -> Result<(), ClientError> {
         let Some(view) = &self.log else {
             return Ok(());
@@ -126,25 +135,36 @@ impl Client {
         note: &Note,
     ) -> Result<(), ClientError> {
         let mut pinned = view.pinned.lock().await;
-        if let Some(seen) = *pinned {
-            let (old, new) = match seen.size <= shown.size {
-                true => (seen, shown),
-                false => (shown, seen),
-            };
-            let proof = self.consistency(old.size, new.size).await?;
-            verify_consistency(old, new, &proof).map_err(|_| {
-                ClientError::Verification(format!(
-                    "the log of {} entries does not continue the one of {} that was seen before",
-                    new.size, old.size
-                ))
-            })?;
-            if shown.size <= seen.size {
-                return Ok(());
+        loop {
+            if let Some(seen) = *pinned {
+                self.prove_continued(seen, shown).await?;
+                if shown.size <= seen.size {
+                    return Ok(());
+                }
+            }
+            match view.keep(note, *pinned)? {
+                // Another process has seen more: ours must be of the same log.
+                Some(theirs) => *pinned = Some(theirs),
+                None => {
+                    *pinned = Some(shown);
+                    return Ok(());
+                }
             }
         }
-        view.keep(note)?;
-        *pinned = Some(shown);
-        Ok(())
+    }
+
+    async fn prove_continued(&self, seen: TreeHead, shown: TreeHead) -> Result<(), ClientError> {
+        let (old, new) = match seen.size <= shown.size {
+            true => (seen, shown),
+            false => (shown, seen),
+        };
+        let proof = self.consistency(old.size, new.size).await?;
+        verify_consistency(old, new, &proof).map_err(|_| {
+            ClientError::Verification(format!(
+                "the log of {} entries does not continue the one of {} that was seen before",
+                new.size, old.size
+            ))
+        })
     }
 
     async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ClientError> {
@@ -172,5 +192,33 @@ impl Client {
             .map(|text| text.parse())
             .collect::<Result<_, _>>()
             .map_err(|_| ClientError::Verification("a hash of a proof does not read".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tlog::LogKey;
+    use crate::types::Secret;
+
+    #[test]
+    fn of_two_processes_neither_overwrites_what_the_other_saw_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("checkpoint");
+        let seed = Secret::new(vec![7; 32]);
+        let key = LogKey::from_seed("escrow.example/log".parse().unwrap(), &seed).unwrap();
+        let head = |size| TreeHead {
+            size,
+            root: Hash([3; 32]),
+        };
+        let note = |size| Checkpoint::sign(head(size), &key);
+        let view = || LogView::kept(key.verifier().clone(), &file).unwrap();
+        let (one, other) = (view(), view());
+        assert_eq!(one.keep(&note(5), None).unwrap(), None);
+        assert_eq!(other.keep(&note(3), None).unwrap(), Some(head(5)));
+        assert_eq!(*view().pinned.blocking_lock(), Some(head(5)));
+        assert_eq!(other.keep(&note(9), Some(head(5))).unwrap(), None);
+        assert_eq!(one.keep(&note(7), Some(head(5))).unwrap(), Some(head(9)));
+        assert_eq!(*view().pinned.blocking_lock(), Some(head(9)));
     }
 }

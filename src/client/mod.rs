@@ -1,7 +1,7 @@
 //! Typed calls to an escrow over mutual TLS. Client and service meet only here, over HTTP.
 //!
-//! What the service says of its log is not believed but verified: every receipt, and on every contact that the log
-//! continues the one that was seen before.
+//! What the service says of its log is not believed but verified: every receipt, and with each receipt and checkpoint
+//! that the log continues the one that was seen before.
 
 mod calls;
 mod entries;

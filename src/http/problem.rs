@@ -288,6 +288,14 @@ mod tests {
         (status, problem)
     }
 
+    #[test]
+    fn what_passes_by_itself_is_answered_429_or_503() {
+        for code in Code::ALL {
+            let passes = matches!(status(*code).as_u16(), 429 | 503);
+            assert_eq!(code.is_passing(), passes, "{code}");
+        }
+    }
+
     #[tokio::test]
     async fn a_panic_is_answered_with_the_id_of_its_request_and_without_its_message() {
         let (status, problem) = answered(get(defect)).await;

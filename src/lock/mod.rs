@@ -15,13 +15,18 @@ pub struct Lock {
 impl Lock {
     /// Takes `file`, which need not be there yet: what is locked is a file beside it, of the same name and `.lock`.
     pub fn beside(file: &Path) -> Result<Self, LockError> {
-        let mut path = file.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
-        let mut options = OpenOptions::new();
-        options.create(true).append(true).mode(0o600);
-        let opened = options.open(&path);
+        let (path, opened) = open_beside(file);
         Self::of(opened, &path)
+    }
+
+    /// The same, but waits while another has it: for what takes a moment.
+    pub fn waited_for(file: &Path) -> Result<Self, LockError> {
+        let (path, opened) = open_beside(file);
+        let locked = opened.and_then(|file| file.lock().map(|()| file));
+        match locked {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(source) => Err(LockError::File { path, source }),
+        }
     }
 
     /// Takes a folder.
@@ -41,6 +46,16 @@ impl Lock {
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+}
+
+fn open_beside(file: &Path) -> (PathBuf, io::Result<File>) {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    let opened = options.open(&path);
+    (path, opened)
 }
 
 /// Why the right is not to be had.

@@ -95,6 +95,27 @@ codes! {
     Unavailable = "unavailable", "the service cannot answer now";
 }
 
+impl Code {
+    /// The code of this word, if it is one.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == word)
+    }
+
+    /// Whether the same request may be granted later without anybody changing it or its ground.
+    pub fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::RegistrationStale
+                | Self::RateLimited
+                | Self::AllowanceSpent
+                | Self::TooManyAtOnce
+                | Self::Fenced
+                | Self::ClockBack
+                | Self::Unavailable
+        )
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -21,7 +21,7 @@ use super::exit::{Exit, Failure};
 use super::lines::Lines;
 use super::outbox::Pending;
 use super::output::Output;
-use crate::client::{Client, ClientError, Request};
+use crate::client::{ClientError, Request};
 use crate::envelope::statement::Confirmation;
 use crate::envelope::{Recipient, SignedDocument};
 use crate::types::{Digest, HandoverId, SystemRandom};
@@ -32,14 +32,17 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> 
     let open = || Session::open(&connection);
     match arguments.command {
         Command::List(list) => {
-            let client = open()?.client;
-            let handovers = wait(async { Ok(fetch_list(&client, &list, output).await?) })?;
+            let session = open()?;
+            let handovers = wait(async { Ok(fetch_list(&session, &list, output).await?) })?;
             output.rows(&Document::<Handover>::list(&Value::Array(handovers)))
         }
         Command::Show { id } => {
-            let client = open()?.client;
-            let path = format!("/v1/handovers/{id}");
-            let view = wait(async { Ok(client.send(Request::get(path)).await?.json()?) })?;
+            let session = open()?;
+            let request = Request::get(format!("/v1/handovers/{id}"));
+            let view = wait(async {
+                session.prove_log().await?;
+                Ok(session.client.send(request).await?.json()?)
+            })?;
             output.row(&Document::<Handover>::of(view))
         }
         Command::Deposit(deposit) => {
@@ -86,10 +89,11 @@ fn settled(answer: Value, output: &Output) -> Result<(), Failure> {
 
 /// One page, or all of them.
 async fn fetch_list(
-    client: &Client,
+    session: &Session,
     list: &List,
     output: &Output,
 ) -> Result<Vec<Value>, ClientError> {
+    session.prove_log().await?;
     let mut after = list.after.map(|id| id.to_string());
     let mut handovers = Vec::new();
     loop {
@@ -104,7 +108,7 @@ async fn fetch_list(
             ("limit", Some(list.limit.to_string())),
         ];
         let path = with_query("/v1/handovers", &parameters);
-        let mut page: Value = client.send(Request::get(path)).await?.json()?;
+        let mut page: Value = session.client.send(Request::get(path)).await?.json()?;
         if let Value::Array(shown) = page["handovers"].take() {
             handovers.extend(shown);
         }
