@@ -6,10 +6,11 @@ use zeroize::Zeroizing;
 
 use super::document::{Document, Shape};
 use super::exit::{Exit, Failure};
-use super::lines::{Line, Lines, TooLong};
+use super::lines::{Line, Lines};
 use super::output::{Output, Sheet};
 use super::progress::Progress;
 use crate::client::{Client, ClientError, ReceiptDocument, Request};
+use crate::types::Code;
 
 /// Prints results as they come, and counts how they went.
 pub(super) struct Results<'o, S> {
@@ -71,8 +72,8 @@ impl<'o, S: Shape> Results<'o, S> {
         }
         let code = match (error.code(), &error) {
             (Some(code), _) => code,
-            (None, ClientError::Local(_)) => "not_sent",
-            (None, _) => "unreachable",
+            (None, ClientError::Local(_) | ClientError::Revoked(_)) => "not_sent",
+            (None, _) => NO_ANSWER,
         };
         self.answer(line, json!({ "code": code, "detail": error.to_string() }))
     }
@@ -121,7 +122,7 @@ impl<'o, S: Shape> Results<'o, S> {
     fn count(&mut self, answer: &Value) {
         match answer.get("code").and_then(Value::as_str) {
             None => self.done += 1,
-            Some(code) if UNCLEAR.contains(&code) => self.unclear += 1,
+            Some(code) if code == NO_ANSWER || is_passing(code) => self.unclear += 1,
             Some(_) => self.refused += 1,
         }
     }
@@ -131,6 +132,10 @@ impl<'o, S: Shape> Results<'o, S> {
         self.waiting.clear();
         self.progress.aside(|| self.output.print(&text))
     }
+}
+
+fn is_passing(code: &str) -> bool {
+    Code::of(code).is_some_and(Code::is_passing)
 }
 
 /// A record as it is sent, with the number of its line.
@@ -150,7 +155,10 @@ pub(super) fn portion_of<S: Shape>(
     for (number, line) in portion {
         match line {
             Ok(record) => records.push((number, record)),
-            Err(TooLong) => results.answer(number, json!({ "code": "too_large" }))?,
+            Err(none) => {
+                let answer = json!({ "code": none.code(), "detail": none.to_string() });
+                results.answer(number, answer)?;
+            }
         }
     }
     Ok(Some(records))
@@ -158,11 +166,14 @@ pub(super) fn portion_of<S: Shape>(
 
 /// The record of a line, for requests of its own.
 pub(super) fn record((number, line): Line) -> (u64, Result<Zeroizing<Vec<u8>>, ClientError>) {
-    let long = |TooLong| ClientError::Local("the line is longer than a record may be".to_owned());
-    (number, line.map_err(long))
+    (
+        number,
+        line.map_err(|none| ClientError::Local(none.to_string())),
+    )
 }
 
-/// Sends records to a door that answers line by line, and verifies the receipts in the answers.
+/// Sends records to a door that answers line by line, and verifies the receipts in the answers. Each record has one
+/// answer, in their order; where the service has left one out, it says so.
 ///
 /// `header` goes before the records of each request, where the format has one.
 pub(super) async fn send_portion<R: AsRef<[u8]>>(
@@ -185,7 +196,7 @@ pub(super) async fn send_portion<R: AsRef<[u8]>>(
     let request = Request::post(path, body).header("content-type", kind);
     let answer = client.send(request).await?;
     let before = u64::from(header.is_some());
-    let mut answers = Vec::with_capacity(records.len());
+    let mut answers = vec![None; records.len()];
     for line in answer
         .body
         .split(|byte| *byte == b'\n')
@@ -198,12 +209,23 @@ pub(super) async fn send_portion<R: AsRef<[u8]>>(
         let number = answer["line"]
             .as_u64()
             .and_then(|n| n.checked_sub(1 + before));
-        let record = number.and_then(|n| records.get(usize::try_from(n).ok()?));
-        let (number, _) =
-            record.ok_or_else(|| ClientError::Unexpected("an answer to no record".to_owned()))?;
-        answers.push((*number, answer));
+        let place = number.and_then(|n| answers.get_mut(usize::try_from(n).ok()?));
+        match place {
+            Some(place @ None) => *place = Some(answer),
+            Some(_) => {
+                return Err(ClientError::Unexpected(
+                    "two answers to a record".to_owned(),
+                ));
+            }
+            None => return Err(ClientError::Unexpected("an answer to no record".to_owned())),
+        }
     }
-    Ok(answers)
+    let left_out = || json!({ "code": NO_ANSWER, "detail": "the service left this record out" });
+    let numbers = records.iter().map(|(number, _)| *number);
+    Ok(numbers
+        .zip(answers)
+        .map(|(number, answer)| (number, answer.unwrap_or_else(left_out)))
+        .collect())
 }
 
 async fn verify_receipt(client: &Client, answer: &Value) -> Result<(), ClientError> {
@@ -219,15 +241,8 @@ async fn verify_receipt(client: &Client, answer: &Value) -> Result<(), ClientErr
 pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Records of one request: few enough to be answered well within its time.
 pub(super) const PORTION: usize = 200;
-/// Codes of records that may be sent again as they are.
-const UNCLEAR: [&str; 6] = [
-    "unavailable",
-    "rate_limited",
-    "allowance_spent",
-    "too_many_at_once",
-    "fenced",
-    "unreachable",
-];
+/// What stands in the place of a code where the service has not answered.
+const NO_ANSWER: &str = "unreachable";
 /// Bytes of the records of one request, but for the last one.
 const PORTION_BYTES: usize = 512 * 1024;
 /// Results that are printed together at most.
@@ -269,6 +284,9 @@ mod tests {
         let unclear = json!({ "code": "unavailable" });
         assert_eq!(exit(&[done.clone(), done.clone()]), Exit::Ok);
         assert_eq!(exit(&[done.clone(), unclear.clone()]), Exit::TryAgain);
+        // What passes by itself does so for one record of many as for one alone.
+        let stale = json!({ "code": "registration_stale" });
+        assert_eq!(exit(&[done.clone(), stale]), Exit::TryAgain);
         assert_eq!(exit(&[unclear, refused, done]), Exit::Refused);
     }
 }

@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 use super::exit::Failure;
 use super::files;
+use super::rows::{Column, Header};
+use crate::types::Code;
 
 /// Lines that are read as they are wanted. Empty ones are passed over; what was read may be secret, and is wiped.
 pub(super) struct Lines {
@@ -19,14 +21,43 @@ pub(super) struct Lines {
     unread: std::ops::Range<usize>,
     number: u64,
     position: u64,
+    /// Whether the file is CSV.
+    form: Form,
+}
+
+/// How a file has its records.
+enum Form {
+    /// A line is a record.
+    Plain,
+    /// To be told from the first line: a header of these columns makes all others rows.
+    Unknown(&'static [Column]),
+    /// A line is a row under this header.
+    Csv(Header),
 }
 
 /// A line with its number, as an editor counts, without blanks at its ends.
-pub(super) type Line = (u64, Result<Zeroizing<Vec<u8>>, TooLong>);
+pub(super) type Line = (u64, Result<Zeroizing<Vec<u8>>, NoRecord>);
 
-/// A line that is longer than any record may be. It is passed over to its end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct TooLong;
+/// A line that is no record, whatever records are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum NoRecord {
+    /// It is passed over to its end.
+    #[error("the line is longer than a record may be")]
+    TooLong,
+    /// It has other fields than the header of its CSV file.
+    #[error("the row does not fit under the header")]
+    OtherRow,
+}
+
+impl NoRecord {
+    /// The stable code.
+    pub(super) fn code(self) -> Code {
+        match self {
+            Self::TooLong => Code::TooLarge,
+            Self::OtherRow => Code::MalformedRequest,
+        }
+    }
+}
 
 impl Lines {
     /// Opens a file; `-` is stdin.
@@ -44,6 +75,13 @@ impl Lines {
         Ok(Self::of(source, path, bytes))
     }
 
+    /// Opens a file of records of these columns: a record a line, or CSV with a header, whose rows come as records.
+    pub(super) fn open_records(path: &Path, columns: &'static [Column]) -> Result<Self, Failure> {
+        let lines = Self::open(path)?;
+        let form = Form::Unknown(columns);
+        Ok(Self { form, ..lines })
+    }
+
     fn of(source: Box<dyn Read + Send>, path: &Path, bytes: Option<u64>) -> Self {
         Self {
             source,
@@ -53,6 +91,7 @@ impl Lines {
             unread: 0..0,
             number: 0,
             position: 0,
+            form: Form::Plain,
         }
     }
 
@@ -74,9 +113,32 @@ impl Lines {
             match line {
                 None => return Ok(None),
                 Some(Ok(line)) if line.is_empty() => {}
-                Some(line) => return Ok(Some((self.number, line))),
+                Some(line) => {
+                    if let Some(record) = self.record(line) {
+                        return Ok(Some((self.number, record)));
+                    }
+                }
             }
         }
+    }
+
+    /// The record of a line; none if it is the header.
+    fn record(
+        &mut self,
+        line: Result<Zeroizing<Vec<u8>>, NoRecord>,
+    ) -> Option<Result<Zeroizing<Vec<u8>>, NoRecord>> {
+        if let (Form::Unknown(columns), Ok(line)) = (&self.form, &line) {
+            let header = Header::of(line, columns);
+            let is_header = header.is_some();
+            self.form = header.map_or(Form::Plain, Form::Csv);
+            if is_header {
+                return None;
+            }
+        }
+        Some(match (&self.form, line) {
+            (Form::Csv(header), Ok(row)) => header.record(&row).ok_or(NoRecord::OtherRow),
+            (_, line) => line,
+        })
     }
 
     /// The next few lines, so many or so many bytes at most, but one at least while there is one.
@@ -93,7 +155,7 @@ impl Lines {
         Ok(portion)
     }
 
-    fn read(&mut self) -> io::Result<Option<Result<Zeroizing<Vec<u8>>, TooLong>>> {
+    fn read(&mut self) -> io::Result<Option<Result<Zeroizing<Vec<u8>>, NoRecord>>> {
         let mut line = Zeroizing::new(Vec::new());
         let (mut begun, mut too_long) = (false, false);
         loop {
@@ -119,7 +181,7 @@ impl Lines {
             if is_end {
                 self.number += 1;
                 return Ok(Some(match too_long {
-                    true => Err(TooLong),
+                    true => Err(NoRecord::TooLong),
                     false => Ok(Zeroizing::new(line.trim_ascii().to_vec())),
                 }));
             }
@@ -135,6 +197,7 @@ const MAX_LINE: usize = 512 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::rows::Kind;
 
     /// Hands out a few bytes at a time, as a pipe may.
     struct Drip(io::Cursor<Vec<u8>>, usize);
@@ -146,7 +209,7 @@ mod tests {
         }
     }
 
-    fn read(text: &[u8], at_a_time: usize) -> Vec<(u64, Result<String, TooLong>)> {
+    fn read(text: &[u8], at_a_time: usize) -> Vec<(u64, Result<String, NoRecord>)> {
         let source = Drip(io::Cursor::new(text.to_vec()), at_a_time);
         let mut lines = Lines::of(Box::new(source), Path::new("-"), None);
         let mut all = Vec::new();
@@ -171,8 +234,37 @@ mod tests {
     fn a_line_that_is_too_long_is_passed_over_to_its_end() {
         let longest = "x".repeat(MAX_LINE);
         let text = format!("{longest}\n{longest}x\nz\n");
-        let expected = [(1, Ok(longest)), (2, Err(TooLong)), (3, Ok("z".to_owned()))];
+        let expected = [
+            (1, Ok(longest)),
+            (2, Err(NoRecord::TooLong)),
+            (3, Ok("z".to_owned())),
+        ];
         assert_eq!(read(text.as_bytes(), 10_000), expected);
+    }
+
+    #[test]
+    fn rows_under_a_header_are_records_and_keep_their_numbers() {
+        let columns = &[("a", Kind::Text), ("b", Kind::Text)];
+        let read = |text: &'static str| {
+            let source = io::Cursor::new(text.as_bytes().to_vec());
+            let lines = Lines::of(Box::new(source), Path::new("-"), None);
+            let form = Form::Unknown(columns);
+            let mut lines = Lines { form, ..lines };
+            let mut all = Vec::new();
+            while let Some((number, line)) = lines.next().unwrap() {
+                all.push((number, line.map(|l| String::from_utf8(l.to_vec()).unwrap())));
+            }
+            all
+        };
+        let json = |text: &str| Ok(text.to_owned());
+        assert_eq!(
+            read("\nb,a\n1,2\n3\n"),
+            [
+                (3, json(r#"{"b":"1","a":"2"}"#)),
+                (4, Err(NoRecord::OtherRow))
+            ]
+        );
+        assert_eq!(read("c\nb,a\n"), [(1, json("c")), (2, json("b,a"))]);
     }
 
     #[test]

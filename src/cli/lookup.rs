@@ -12,6 +12,7 @@ use super::document::{Document, Shape, with_query};
 use super::exit::Failure;
 use super::lines::Lines;
 use super::output::Output;
+use super::rows::{Column, Kind};
 use crate::client::{Client, ClientError, Request};
 use crate::types::SupplyPoint;
 
@@ -22,7 +23,7 @@ pub(crate) struct Arguments {
     /// The supply point (MPAN core or MPRN).
     #[arg(value_name = "MPXN")]
     supply_point: Option<SupplyPoint>,
-    /// Many supply points, one a line, bare or as {"supply_point":…,"purpose":…}; `-` is stdin.
+    /// Many supply points, one a line, bare or as {"supply_point":…,"purpose":…}, or CSV with these columns; `-` is stdin.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Why we ask, where we neither supply the point nor are about to; recorded in the log.
@@ -41,7 +42,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         return output.row(&Document::<Answer>::of(answer));
     }
     let path = arguments.from.as_deref().unwrap_or("-".as_ref());
-    let mut lines = Lines::open(path)?;
+    let mut lines = Lines::open_records(path, &COLUMNS)?;
     wait(look_up_many(&client, &mut lines, purpose, output))
 }
 
@@ -137,6 +138,8 @@ impl Shape for AnswerLine {
     ];
 }
 
+/// What a question may have.
+const COLUMNS: [Column; 2] = [("supply_point", Kind::Text), ("purpose", Kind::Text)];
 /// Where many questions are answered at once.
 const DOOR: &str = "/v1/supply-points:lookup";
 

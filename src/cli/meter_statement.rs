@@ -13,6 +13,7 @@ use super::document::{Document, Shape};
 use super::exit::Failure;
 use super::lines::Lines;
 use super::output::Output;
+use super::rows::{Column, Kind};
 use crate::client::{Client, Request};
 use crate::types::{MeterSerial, SupplyPoint, SupplyStartDate};
 
@@ -32,7 +33,7 @@ enum Command {
         cos-escrow meter-statement put 9693016118873 --smart yes --serial E19B762798 --class RCAMR\n  \
         cos-escrow meter-statement put --from meters.ndjson\n\n\
         A record of `--from` is {\"supply_point\":…,\"smart\":true,\"serial\":…,\"class\":…,\"head_end_manager\":…,\n\
-        \"installed\":…,\"effective_from\":…}; only the first three are required.")]
+        \"installed\":…,\"effective_from\":…}; only the first three are required. Or CSV with these as its columns.")]
     Put(Put),
 }
 
@@ -41,7 +42,7 @@ struct Put {
     /// The supply point (MPAN core or MPRN).
     #[arg(value_name = "MPXN", required_unless_present = "from", requires_all = ["smart", "serial"])]
     supply_point: Option<SupplyPoint>,
-    /// Many statements, one JSON record a line; `-` is stdin.
+    /// Many statements, one JSON record a line, or CSV with a header; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["supply_point", "smart", "serial"])]
     from: Option<PathBuf>,
     /// Whether it works as a smart or advanced meter: yes or no.
@@ -74,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         let answer = wait(async { Ok(client.acknowledged(request).await?) })?;
         return output.row(&Document::<Stated>::of(answer));
     }
-    let mut lines = Lines::open(put.from.as_deref().unwrap_or("-".as_ref()))?;
+    let mut lines = Lines::open_records(put.from.as_deref().unwrap_or("-".as_ref()), &COLUMNS)?;
     wait(put_many(&client, &mut lines, output))
 }
 
@@ -128,5 +129,15 @@ impl Shape for StatedLine {
     ];
 }
 
+/// What a statement may have.
+const COLUMNS: [Column; 7] = [
+    ("supply_point", Kind::Text),
+    ("smart", Kind::YesNo),
+    ("serial", Kind::Text),
+    ("class", Kind::Text),
+    ("head_end_manager", Kind::Text),
+    ("installed", Kind::Text),
+    ("effective_from", Kind::Text),
+];
 /// Where many statements are taken at once.
 const DOOR: &str = "/v1/meters";
