@@ -13,9 +13,9 @@ use super::exit::{Exit, Failure};
 use super::files::{self, NewFile};
 use super::key::file as key_file;
 use super::output::Output;
-use super::trust::{self, signer, verify_body};
+use super::trust::{self, verify_body};
 use crate::envelope::{Body, Envelope, OpenError, Release, SealingKeyPair, SignatureError, Stanza};
-use crate::identity::IdentityError;
+use crate::identity::{IdentityError, Made};
 use crate::types::{Secret, Timestamp};
 
 /// What to do with envelopes, and whom to trust.
@@ -39,12 +39,13 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         cos-escrow envelope verify meter.release --roots root.pem --lists lists.pem\n  \
         cos-escrow envelope verify meter.release --at 2025-10-18T12:00:00Z\n\n\
-        Signatures outlive certificates: each is verified as of the time in its header, as a takeover does. `--at` asks\n\
-        about a time that you know from elsewhere, such as the entry of the deposit in the log.")]
+        Signatures outlive certificates: what a release holds is verified as of its deposit, an envelope\n\
+        as of now. `--at` asks whether a signature was good at a time that you know from elsewhere, such\n\
+        as an entry of the log.")]
     Verify {
         /// An envelope or a release.
         file: PathBuf,
-        /// As of when; the time in each header if not given.
+        /// When the log recorded it, if known otherwise.
         #[arg(long, value_name = "TIME")]
         at: Option<Timestamp>,
     },
@@ -94,6 +95,8 @@ struct Part<'a> {
     stanzas: &'a [Stanza],
     /// In a release.
     generation: Option<(u32, &'a str)>,
+    /// As of when its signature is verified.
+    made: Made,
 }
 
 impl Parcel {
@@ -118,6 +121,7 @@ impl Parcel {
                 body: envelope.body(),
                 stanzas: envelope.stanzas(),
                 generation: None,
+                made: Made::By(now()),
             }],
             Self::Release(release) => {
                 let items = release.items().iter();
@@ -125,6 +129,7 @@ impl Parcel {
                     body: &item.body,
                     stanzas: std::slice::from_ref(&item.stanza),
                     generation: Some((item.generation, item.status.as_str())),
+                    made: Made::Logged(item.deposited_at),
                 });
                 part.collect()
             }
@@ -187,10 +192,7 @@ fn verify(
     let anchors = trust::anchors(settings, now())?;
     let parts = parcel.parts();
     let verdicts: Vec<_> = (parts.iter())
-        .map(|part| match at {
-            Some(at) => part.body.verify(signer(&anchors, at)),
-            None => verify_body(part.body, &anchors),
-        })
+        .map(|part| verify_body(part.body, &anchors, at.map_or(part.made, Made::Logged)))
         .collect();
     let rows = parts.iter().zip(&verdicts).map(|(part, verdict)| {
         let mut row = part.described();
@@ -207,13 +209,15 @@ fn verify(
     }
     let message = format!("{bad} of {} signatures do not verify", verdicts.len());
     let failure = Failure::new(Exit::Unverified, message);
-    let expired = |verdict: &Result<(), _>| {
+    let ended = |verdict: &Result<(), _>| {
         matches!(
             verdict,
-            Err(SignatureError::Refused(IdentityError::Expired))
+            Err(SignatureError::Refused(
+                IdentityError::Expired | IdentityError::Revoked
+            ))
         )
     };
-    Err(match verdicts.iter().any(expired) {
+    Err(match verdicts.iter().any(ended) {
         true => {
             failure.hint("a certificate has ended since; `--at TIME` asks about an earlier time")
         }
@@ -278,12 +282,12 @@ fn open(
     }
 }
 
-/// Signatures as of the times in the headers: a warning before opening, no proof.
+/// A warning before opening, no proof.
 fn check(settings: &Settings, parts: &[Part<'_>]) -> Result<(), Failure> {
     let anchors = trust::anchors(settings, now())?;
     for part in parts {
         let header = part.body.header();
-        if let Err(error) = verify_body(part.body, &anchors) {
+        if let Err(error) = verify_body(part.body, &anchors, part.made) {
             let message = format!("{} of `{}`: {error}", part.file_name(), header.depositor);
             return Err(Failure::new(Exit::Unverified, message));
         }

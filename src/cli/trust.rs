@@ -6,9 +6,9 @@ use super::files;
 use crate::client::{ClientError, KeyDocument};
 use crate::envelope::statement::KeyStatement;
 use crate::envelope::{
-    Body, Recipient, SealingPublicKey, SignatureError, SignedDocument, SignerChain,
+    Body, DocumentError, Recipient, SealingPublicKey, SignatureError, SignedDocument, SignerChain,
 };
-use crate::identity::{Anchors, CertificateDer, IdentityError, Kind, pem, verify_signature};
+use crate::identity::{Anchors, CertificateDer, IdentityError, Kind, Made, pem, verify_signature};
 use crate::tlog::OpenEntry;
 use crate::types::{PartyId, Timestamp};
 
@@ -24,10 +24,10 @@ pub(super) fn anchors(settings: &Settings, now: Timestamp) -> Result<Anchors, Fa
     Ok(Anchors::new(&root_certificates, &revocations, now)?)
 }
 
-/// The party whose signing leaf, valid at `at`, made a signature.
-pub(super) fn signer(
+/// The party whose signing leaf made a signature, and was entitled to.
+fn signer(
     anchors: &Anchors,
-    at: Timestamp,
+    made: Made,
 ) -> impl Fn(&SignerChain, &[u8], &[u8]) -> Result<PartyId, IdentityError> {
     move |chain, message, signature| {
         let chain: Vec<_> = chain
@@ -35,7 +35,7 @@ pub(super) fn signer(
             .iter()
             .map(|der| CertificateDer::from(der.as_slice()))
             .collect();
-        let leaf = verify_signature(&chain, message, signature, anchors, at)?;
+        let leaf = verify_signature(&chain, message, signature, anchors, made)?;
         match leaf.identity.kind {
             Kind::Party => Ok(leaf.identity.id),
             _ => Err(IdentityError::Untrusted),
@@ -43,18 +43,18 @@ pub(super) fn signer(
     }
 }
 
-/// Verifies that the depositor that a body names has signed it, as of the time in its header: the certificate may have ended
-/// since. The service takes no deposit whose header tells another time than that of its own certificate.
+/// Verifies that the depositor that a body names has signed it.
 pub(super) fn verify_body(
     body: &Body,
     anchors: &Anchors,
+    made: Made,
 ) -> Result<(), SignatureError<IdentityError>> {
-    body.verify(signer(anchors, body.header().created_at))
+    body.verify(signer(anchors, made))
 }
 
 /// The key that a party states to be its own, with the statement.
 ///
-/// The statement is verified as of its entry's time: its signer's certificate may have ended since.
+/// The statement is verified as of its entry's time: its signer's certificate may have ended, or been revoked, since.
 pub(super) fn stated_key(
     document: &KeyDocument,
     party: &PartyId,
@@ -77,9 +77,13 @@ pub(super) fn stated_key(
     if logged != Some(signed.digest().to_string().as_str()) {
         return Err(wrong(&"the log records another one"));
     }
-    let (statement, author): (KeyStatement, PartyId) = signed
-        .verify(signer(anchors, entry.at()))
-        .map_err(|error| wrong(&error))?;
+    let verified = signed.verify(signer(anchors, Made::Logged(entry.at())));
+    let (statement, author): (KeyStatement, PartyId) = verified.map_err(|error| match error {
+        DocumentError::Signature(IdentityError::Revoked) => {
+            ClientError::Revoked(format!("the statement of key {}: {error}", document.key_id))
+        }
+        error => wrong(&error),
+    })?;
     if author != *party || statement.party != Recipient::Party(party.clone()) {
         return Err(wrong(&"it is another party's"));
     }

@@ -1,5 +1,7 @@
 //! The calls of suppliers, each with what has to be verified about its answer.
 
+use std::convert::Infallible;
+
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -8,7 +10,8 @@ use serde_json::{Value, json};
 use super::{Client, ClientError, Depositor, Request, Sent};
 use crate::envelope::statement::{Confirmation, KeyStatement};
 use crate::envelope::{
-    Envelope, Kem, Recipient, Release, SealingKeyPair, SealingPublicKey, SignedDocument, possession,
+    DocumentError, Envelope, Kem, Recipient, Release, SealingKeyPair, SealingPublicKey,
+    SignedDocument, possession,
 };
 use crate::tlog::OpenEntry;
 use crate::types::{Digest, HandoverId, KeyId, Timestamp};
@@ -110,6 +113,22 @@ impl KeyDocument {
         let kem = Kem::of_id(self.kem).ok_or_else(wrong)?;
         let key = SealingPublicKey::from_bytes(kem, &bytes).map_err(|_| wrong())?;
         (key.id() == self.key_id).then_some(key).ok_or_else(wrong)
+    }
+
+    /// What its statement says, whoever may have signed it.
+    pub fn claim(&self) -> Result<KeyStatement, ClientError> {
+        let wrong = |why: &dyn std::fmt::Display| {
+            ClientError::Verification(format!("the statement of key {}: {why}", self.key_id))
+        };
+        let json = self
+            .statement
+            .as_ref()
+            .ok_or_else(|| wrong(&"there is none"))?;
+        let document = SignedDocument::from_json(json.to_string().as_bytes())
+            .map_err(|error| wrong(&error))?;
+        document
+            .claim()
+            .map_err(|error: DocumentError<Infallible>| wrong(&error))
     }
 }
 

@@ -74,23 +74,25 @@ impl SignedDocument {
         let input = signing_input(S::KIND, &self.payload);
         let signer = verify(self.signature.chain(), &input, self.signature.as_bytes())
             .map_err(DocumentError::Signature)?;
+        Ok((self.claim()?, signer))
+    }
+
+    /// What it says, whoever may have signed it.
+    pub fn claim<S: Statement, E>(&self) -> Result<S, DocumentError<E>> {
+        if self.kind != S::KIND {
+            return Err(DocumentError::OtherKind);
+        }
         let statement: S =
             serde_json::from_slice(&self.payload).map_err(|_| DocumentError::Payload)?;
-        if canonical(&statement) == self.payload {
-            Ok((statement, signer))
-        } else {
-            Err(DocumentError::Payload)
+        match canonical(&statement) == self.payload {
+            true => Ok(statement),
+            false => Err(DocumentError::Payload),
         }
     }
 
     /// The kind, as it says itself.
     pub fn kind(&self) -> &str {
         &self.kind
-    }
-
-    /// The bytes that were signed, without the kind.
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
     }
 
     /// The signature.
@@ -214,7 +216,7 @@ mod tests {
             Ok(confirmation())
         );
         assert_eq!(
-            str::from_utf8(arrived.payload()),
+            str::from_utf8(&arrived.payload),
             Ok(
                 r#"{"at":"2026-09-21T14:13:20.123Z","generation":2,"handover":"ho_03030303030303030303030303030303","outcome":"rotated","party":"urn:cos-escrow:party:gainer"}"#
             )

@@ -10,12 +10,14 @@
 //! items       u8 n      1 to 64, credentials before reads, each generation once, the likeliest first; n times:
 //!   generation  u32
 //!   status      text8     a word such as `current`
+//!   deposited   u64       milliseconds since 1970-01-01T00:00Z: the time of the deposit's entry in the log
 //!   body        bytes32   see `body`
 //!   stanza      bytes16   see `stanza`; the depositor's own, or made by the service
 //! ```
 //! Each item opens by itself, so that one bad generation does not lose the others: together they are the candidates for
 //! the keys that the meter has now. To open an item: open its stanza for H(header) with the sealing key, check the
-//! commitment, decrypt; and verify the depositor's signature, which the body carries.
+//! commitment, decrypt; and verify the depositor's signature, which the body carries, as of the deposit: its certificate
+//! may have ended since. The time is the service's word, to which the log commits with the digest of the release.
 
 use std::collections::BTreeSet;
 
@@ -56,6 +58,8 @@ pub struct Item {
     pub generation: u32,
     /// What the service knows of it, such as `current` or `prepared`.
     pub status: Word,
+    /// When the log recorded its deposit.
+    pub deposited_at: Timestamp,
     /// The sealed content.
     pub body: Body,
     /// The key of the content, sealed to the recipient.
@@ -110,6 +114,7 @@ impl Release {
             .each(&self.items, |e, item| {
                 e.u32(item.generation)
                     .text8(item.status.as_str())
+                    .u64(item.deposited_at.as_millis())
                     .bytes32(&item.body.encode())
                     .bytes16(&item.stanza.encode())
             })
@@ -130,6 +135,7 @@ impl Release {
             Ok(Item {
                 generation: f.u32()?,
                 status: f.parsed("status")?,
+                deposited_at: Timestamp::from_millis(f.u64()?),
                 body: Body::decode(f.bytes32("body", MAX_BODY_BYTES)?)?,
                 stanza: Stanza::decode(f.bytes16("stanza", MAX_STANZA_BYTES)?)?,
             })
@@ -206,6 +212,7 @@ mod tests {
         Item {
             generation,
             status: "current".parse().unwrap(),
+            deposited_at: Timestamp::from_millis(4),
             body,
             stanza: stanza.unwrap(),
         }

@@ -36,6 +36,7 @@ fn build(kem: Kem, sign: impl FnOnce(&[u8]) -> Signature) -> Value {
     let item = Item {
         generation: 2,
         status: "current".parse().unwrap(),
+        deposited_at: Timestamp::from_millis(1_790_000_000_123),
         body: body.clone(),
         stanza: envelope.stanza_for(gainer.id()).unwrap().clone(),
     };

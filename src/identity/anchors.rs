@@ -79,7 +79,7 @@ impl Anchors {
         chain: &[CertificateDer<'_>],
         now: Timestamp,
     ) -> Result<Leaf, IdentityError> {
-        self.verify_leaf(chain, &CLIENT, now)
+        self.verify_unrevoked(chain, &CLIENT, now)
     }
 
     /// Verifies the chain of a signer, leaf first.
@@ -88,7 +88,52 @@ impl Anchors {
         chain: &[CertificateDer<'_>],
         now: Timestamp,
     ) -> Result<Leaf, IdentityError> {
-        self.verify_leaf(chain, &SIGNING, now)
+        self.verify_unrevoked(chain, &SIGNING, now)
+    }
+
+    /// Verifies the chain of whoever signed what the log recorded at `at`. A leaf that was revoked later had signed
+    /// rightly; an authority that was revoked vouches for nothing, whenever that was.
+    pub fn verify_signer_at(
+        &self,
+        chain: &[CertificateDer<'_>],
+        at: Timestamp,
+    ) -> Result<Leaf, IdentityError> {
+        match self.verify_signer(chain, at) {
+            Err(IdentityError::Revoked) => self.verify_revoked_later(chain, at),
+            verified => verified,
+        }
+    }
+
+    /// Verifies a chain once more without the list that revokes its leaf, if that was after `at`.
+    fn verify_revoked_later(
+        &self,
+        chain: &[CertificateDer<'_>],
+        at: Timestamp,
+    ) -> Result<Leaf, IdentityError> {
+        let (leaf, issuers) = chain.split_first().ok_or(IdentityError::Untrusted)?;
+        let read = |der, profile| {
+            Certificate::read(der, profile).map_err(|rule| IdentityError::profile(profile, rule))
+        };
+        let leaf = read(leaf, &SIGNING)?;
+        let (revoking, others): (Vec<_>, Vec<_>) =
+            (self.lists.iter()).partition(|list| list.issuer == leaf.issuer);
+        let since = revoking
+            .iter()
+            .find_map(|list| list.revoked_at(&leaf.serial));
+        // A list counts in seconds: what was recorded within that second is taken as earlier.
+        if since.is_none_or(|since| since.as_seconds() < at.as_seconds()) {
+            return Err(IdentityError::Revoked);
+        }
+        // webpki would now let pass what no list covers, which only the leaf may be.
+        for issuer in issuers {
+            let issuer = read(issuer, &ISSUING)?;
+            if !others.iter().any(|list| list.issuer == issuer.issuer) {
+                return Err(IdentityError::RevocationUnknown);
+            }
+        }
+        let lists: Vec<_> = others.iter().map(|list| &list.list).collect();
+        let revocation = revocation(&lists, UnknownStatusPolicy::Allow)?;
+        self.verify_leaf(chain, &SIGNING, at, revocation)
     }
 
     /// Verifies the TLS chain of a server that was reached under `name`.
@@ -98,7 +143,9 @@ impl Anchors {
         name: &ServerName<'_>,
         now: Timestamp,
     ) -> Result<(), IdentityError> {
-        self.verify(chain, &SERVER, now)?;
+        let lists: Vec<_> = self.lists.iter().map(|list| &list.list).collect();
+        let revocation = revocation(&lists, UnknownStatusPolicy::Deny)?;
+        self.verify(chain, &SERVER, now, revocation)?;
         let leaf = chain.first().ok_or(IdentityError::Untrusted)?;
         EndEntityCert::try_from(leaf)
             .and_then(|leaf| leaf.verify_is_valid_for_subject_name(name))
@@ -126,13 +173,25 @@ impl Anchors {
             .map(|root| tlv(SEQUENCE, root.anchor.subject.as_ref()))
     }
 
-    fn verify_leaf(
+    fn verify_unrevoked(
         &self,
         chain: &[CertificateDer<'_>],
         profile: &'static Profile,
         now: Timestamp,
     ) -> Result<Leaf, IdentityError> {
-        let certificates = self.verify(chain, profile, now)?;
+        let lists: Vec<_> = self.lists.iter().map(|list| &list.list).collect();
+        let revocation = revocation(&lists, UnknownStatusPolicy::Deny)?;
+        self.verify_leaf(chain, profile, now, revocation)
+    }
+
+    fn verify_leaf(
+        &self,
+        chain: &[CertificateDer<'_>],
+        profile: &'static Profile,
+        now: Timestamp,
+        revocation: RevocationOptions<'_>,
+    ) -> Result<Leaf, IdentityError> {
+        let certificates = self.verify(chain, profile, now, revocation)?;
         let not_after = certificates.iter().map(|c| c.not_after).min();
         let leaf = certificates.into_iter().next();
         let (Some(not_after), Some(leaf)) = (not_after, leaf) else {
@@ -155,6 +214,7 @@ impl Anchors {
         chain: &[CertificateDer<'_>],
         profile: &'static Profile,
         now: Timestamp,
+        revocation: RevocationOptions<'_>,
     ) -> Result<Vec<Certificate>, IdentityError> {
         let in_profile = |rule: Violation| move |_| IdentityError::profile(profile, rule);
         let (leaf, issuers) = chain
@@ -166,7 +226,6 @@ impl Anchors {
             .as_ref()
             .ok_or(IdentityError::profile(profile, Violation::ExtendedKeyUsage))?;
         let end_entity = EndEntityCert::try_from(leaf).map_err(in_profile(Violation::Malformed))?;
-        let lists: Vec<_> = self.lists.iter().map(|list| &list.list).collect();
         end_entity
             .verify_for_usage(
                 ALGORITHMS,
@@ -175,7 +234,7 @@ impl Anchors {
                 UnixTime::since_unix_epoch(Duration::from_secs(now.as_seconds())),
                 // An authority has no purpose; that the leaf has it is for the profile to see.
                 KeyUsage::required_if_present(purpose.as_bytes()),
-                Some(strict(&lists)?),
+                Some(revocation),
                 None,
             )
             .map_err(|error| IdentityError::from_path(&error, profile))?;
@@ -218,14 +277,15 @@ impl Root {
     }
 }
 
-/// Every certificate of the path must be covered by a list that is not stale.
-fn strict<'a>(
+/// Every certificate of the path is looked for in a list that is not stale; `uncovered` says what is of those without one.
+fn revocation<'a>(
     lists: &'a [&'a CertRevocationList<'a>],
+    uncovered: UnknownStatusPolicy,
 ) -> Result<RevocationOptions<'a>, IdentityError> {
     let options = RevocationOptionsBuilder::new(lists)
         .map_err(|_| IdentityError::RevocationUnknown)?
         .with_depth(RevocationCheckDepth::Chain)
-        .with_status_policy(UnknownStatusPolicy::Deny)
+        .with_status_policy(uncovered)
         .with_expiration_policy(ExpirationPolicy::Enforce);
     Ok(options.build())
 }

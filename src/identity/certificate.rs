@@ -17,6 +17,8 @@ use crate::types::{Digest, Timestamp};
 pub struct Certificate {
     /// The sort of certificate.
     pub sort: Sort,
+    /// The issuer's name in DER.
+    pub issuer: Vec<u8>,
     /// Its number at its issuer.
     pub serial: Serial,
     /// The SHA-256 of its DER form.
@@ -44,6 +46,7 @@ impl Certificate {
         let (not_before, not_after) = validity(&parsed, profile)?;
         Ok(Self {
             sort: profile.sort,
+            issuer: parsed.issuer().as_raw().to_vec(),
             serial: Serial::from_der(parsed.raw_serial())?,
             fingerprint: Digest::of(der),
             not_before,

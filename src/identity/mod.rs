@@ -11,6 +11,7 @@ mod name;
 pub mod pem;
 pub mod pkcs12;
 pub mod profile;
+mod request;
 mod revocation;
 mod rules;
 mod serial;
@@ -20,11 +21,12 @@ pub use anchors::{Anchors, IdentityError, Leaf};
 pub use authority::{Authority, AuthorityError, Issued, Subject};
 pub use certificate::Certificate;
 pub use name::{Identity, InvalidIdentity, Kind};
+pub use request::request_certificate;
 pub use revocation::RevocationList;
 pub use rules::Violation;
 pub use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
 pub use serial::Serial;
-pub use signing::{SigningIdentity, verify_signature};
+pub use signing::{Made, SigningIdentity, verify_signature};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificate::timestamp;
 use super::rules::Violation;
+use super::serial::Serial;
 use crate::types::Timestamp;
 
 /// A revocation list that is in profile. Says nothing of who signed it.
@@ -56,6 +57,17 @@ impl RevocationList {
             revoked: parsed.iter_revoked_certificates().count(),
             list: list.into(),
         })
+    }
+
+    /// Since when a certificate of this issuer is revoked, if it is: where the list says since when it was not to be
+    /// trusted, since then.
+    pub(super) fn revoked_at(&self, serial: &Serial) -> Option<Timestamp> {
+        let entry = self.list.find_serial(&serial.to_der()).ok().flatten()?;
+        let listed = entry.revocation_date;
+        let since = entry
+            .invalidity_date
+            .map_or(listed, |known| known.min(listed));
+        Some(Timestamp::from_seconds(since.as_secs()))
     }
 
     /// Whether this list is of the same issuer as `other` and older.

@@ -18,6 +18,13 @@ impl Serial {
         &self.0
     }
 
+    /// The content bytes of the shortest DER integer.
+    pub(super) fn to_der(&self) -> Vec<u8> {
+        let negative = self.0.first().is_some_and(|byte| byte & 0x80 != 0);
+        let sign = if negative { &[0][..] } else { &[] };
+        [sign, &self.0].concat()
+    }
+
     /// The content bytes of a DER integer.
     pub(super) fn from_der(content: &[u8]) -> Result<Self, Violation> {
         if content.len() > MAX_SERIAL_BYTES || content.first().is_some_and(|b| b & 0x80 != 0) {

@@ -63,16 +63,27 @@ impl SigningIdentity {
     }
 }
 
-/// Verifies that the leaf of `chain` signed `message` and was entitled to sign at `now`. Lists are asked as they stand
-/// today, so a leaf that was revoked later fails for an earlier `now` too.
+/// When a signature was made, as far as its verifier knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Made {
+    /// Perhaps just now: a leaf that has ended or is on a list cannot have made it.
+    By(Timestamp),
+    /// Before the log recorded it at this time: what ended or was revoked later was good for it.
+    Logged(Timestamp),
+}
+
+/// Verifies that the leaf of `chain` signed `message` and was entitled to when it was made.
 pub fn verify_signature(
     chain: &[CertificateDer<'_>],
     message: &[u8],
     signature: &[u8],
     anchors: &Anchors,
-    now: Timestamp,
+    made: Made,
 ) -> Result<Leaf, IdentityError> {
-    let verified = anchors.verify_signer(chain, now)?;
+    let verified = match made {
+        Made::By(now) => anchors.verify_signer(chain, now),
+        Made::Logged(at) => anchors.verify_signer_at(chain, at),
+    }?;
     let leaf = chain.first().ok_or(IdentityError::Untrusted)?;
     EndEntityCert::try_from(leaf)
         .and_then(|leaf| leaf.verify_signature(webpki::ring::ECDSA_P256_SHA256, message, signature))

@@ -201,7 +201,8 @@ fn a_signature_verifies_for_its_message_and_signer_only() {
     let signature = signer.sign(b"message");
     let trust = anchors(&authority, NOW);
     let verify = |message: &[u8], signature: &[u8], trust: &Anchors| {
-        verify_signature(signer.chain(), message, signature, trust, NOW).map(|leaf| leaf.identity)
+        let leaf = verify_signature(signer.chain(), message, signature, trust, Made::By(NOW));
+        leaf.map(|leaf| leaf.identity)
     };
     assert_eq!(verify(b"message", &signature, &trust), Ok(party("north")));
     assert_eq!(
@@ -217,6 +218,50 @@ fn a_signature_verifies_for_its_message_and_signer_only() {
         verify(b"message", &signature, &anchors(&authority, NOW)),
         Err(IdentityError::Revoked)
     );
+}
+
+#[test]
+fn a_revoked_leaf_was_good_for_what_was_logged_before() {
+    let mut authority = authority();
+    let subject = Subject::Signer(party("north"));
+    let issued = authority.issue(&subject, 365, NOW).unwrap();
+    let signer = SigningIdentity::new(issued.chain, issued.key.as_ref().unwrap()).unwrap();
+    let signature = signer.sign(b"message");
+    let (before, revoked, now) = (NOW.after(DAY), NOW.after(2 * DAY), NOW.after(3 * DAY));
+    authority.revoke(issued.certificate.serial, revoked);
+    let trust = anchors(&authority, now);
+    let verify = |trust: &Anchors, made| {
+        let leaf = verify_signature(signer.chain(), b"message", &signature, trust, made);
+        leaf.map(|leaf| leaf.identity)
+    };
+    assert_eq!(verify(&trust, Made::Logged(before)), Ok(party("north")));
+    let after = Made::Logged(revoked.after(Duration::from_secs(1)));
+    for made in [after, Made::By(before), Made::By(now)] {
+        assert_eq!(
+            verify(&trust, made),
+            Err(IdentityError::Revoked),
+            "{made:?}"
+        );
+    }
+    // The validity of the leaf bounds what it may have signed, as ever.
+    assert_eq!(
+        verify(&trust, Made::Logged(NOW.before(DAY))),
+        Err(IdentityError::NotYetValid)
+    );
+    // What names a date counts only if its issuer signed it, and only beside the other authorities' lists.
+    let lists = authority.lists(now, now.after(DAY)).unwrap();
+    let others = self::authority().lists(now, now.after(DAY)).unwrap();
+    let roots = std::slice::from_ref(authority.root());
+    for some in [
+        &lists[..1],
+        &lists[1..],
+        &[lists[0].clone(), others[1].clone()],
+        &[others[0].clone(), lists[1].clone()],
+    ] {
+        let trust = Anchors::new(roots, some, now).unwrap();
+        let refused = verify(&trust, Made::Logged(before)).unwrap_err();
+        assert_eq!(refused, IdentityError::RevocationUnknown);
+    }
 }
 
 #[test]

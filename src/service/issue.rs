@@ -65,6 +65,7 @@ impl Shared {
             items.push(Item {
                 generation: shown.generation,
                 status: shown.status.as_str().parse().expect("statuses are words"),
+                deposited_at: envelope.deposited_at,
                 body,
                 stanza,
             });

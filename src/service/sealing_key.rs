@@ -253,14 +253,26 @@ impl Command for Publish {
     fn decide(&self, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {
         let statement = &self.statement;
         let keys = ledger.facts.directory.keys_of(&self.party);
+        let sequence = u64::from(statement.sequence);
         if let Some(known) = keys.iter().find(|key| key.key_id == statement.key_id) {
-            return Verdict::Done {
-                answer: json!({ "key_id": known.key_id, "active_at": known.active_at }),
-                entry: Some(known.entry),
+            let refused =
+                |why: &str| Verdict::Refused(Failure::because(Code::StatementInvalid, why));
+            let valid = (statement.not_before, statement.not_after);
+            return match known.retired_at {
+                Some(_) => refused("the key was retired; it stays so"),
+                None if (known.sequence, known.not_before, known.not_after)
+                    != (sequence, valid.0, valid.1) =>
+                {
+                    refused("the key was published by another statement, which is not changed")
+                }
+                None => Verdict::Done {
+                    answer: json!({ "key_id": known.key_id, "active_at": known.active_at }),
+                    entry: Some(known.entry),
+                },
             };
         }
-        let sequence = u64::from(statement.sequence);
-        if keys.last().is_some_and(|last| sequence <= last.sequence) {
+        // Exactly the next number: a greatest one would be the last that the party can ever use.
+        if sequence != keys.last().map_or(0, |last| last.sequence) + 1 {
             return Verdict::Refused(Failure::refused(Code::StatementSequence));
         }
         // A stolen signing key must not divert packages at once: the party has time to see the new key and object.

@@ -2,12 +2,12 @@
 
 use super::{Escrow, Failure};
 use crate::envelope::{Body, SignedDocument, SignerChain, Statement};
-use crate::identity::{CertificateDer, IdentityError, Kind, verify_signature};
+use crate::identity::{CertificateDer, IdentityError, Kind, Made, verify_signature};
 use crate::types::{Code, PartyId};
 
 impl Escrow {
-    /// Verifies that the depositor that an envelope names has signed it, as of now and as of the time that it tells, by which
-    /// takers verify it: a deposit that is acknowledged as signed is one that they can use. That this time is not to come is
+    /// Verifies that the depositor that an envelope names has signed it, as of now, by which takers verify it, and as of the
+    /// time that it tells: a deposit that is acknowledged as signed is one that they can use. That this time is not to come is
     /// for the transaction to see, which knows how late it is by the log.
     pub(super) fn verify_made(&self, body: &Body) -> Result<(), Failure> {
         let made_at = body.header().created_at;
@@ -27,8 +27,8 @@ impl Escrow {
         signature: &[u8],
     ) -> Result<PartyId, IdentityError> {
         let rules = self.shared.rules.load();
-        let now = self.shared.clock.now();
-        let leaf = verify_signature(&ders(chain), message, signature, &rules.anchors, now)?;
+        let made = Made::By(self.shared.clock.now());
+        let leaf = verify_signature(&ders(chain), message, signature, &rules.anchors, made)?;
         match leaf.identity.kind {
             Kind::Party => Ok(leaf.identity.id),
             _ => Err(IdentityError::Untrusted),

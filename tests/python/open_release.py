@@ -128,7 +128,7 @@ def read_release(data):
     release["key_id"], release["issued"] = fields.take(32), fields.number(8)
     release["items"] = []
     for _ in range(fields.number(1)):
-        item = {"generation": fields.number(4), "status": fields.text8()}
+        item = {"generation": fields.number(4), "status": fields.text8(), "deposited": fields.number(8)}
         item["body"], item["stanza"] = read_body(fields.bytes32()), read_stanza(fields.bytes16())
         release["items"].append(item)
     fields.finish()

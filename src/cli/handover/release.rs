@@ -12,7 +12,8 @@ use crate::cli::files::NewFile;
 use crate::cli::output::Output;
 use crate::cli::trust::verify_body;
 use crate::client::{ClientError, ReleaseDocument};
-use crate::envelope::{Body, Release, SignatureError};
+use crate::envelope::{Body, Item, Release, SignatureError};
+use crate::identity::Made;
 use crate::types::{Digest, HandoverId, PartyId, SupplyPoint, SystemRandom};
 
 /// Of what a release is asked for.
@@ -138,17 +139,17 @@ impl Signed {
     }
 }
 
+/// Signatures are verified as of the deposit: the depositor's certificate may have ended since.
 fn signatures(release: &Release, session: &Session) -> Vec<Signed> {
-    let verify = |body: &Body| match verify_body(body, &session.anchors) {
-        Ok(()) => Signed::Yes,
-        Err(SignatureError::Unsigned) => Signed::No,
-        Err(error) => Signed::Bad(error.to_string()),
+    let verify = |item: &Item| {
+        let made = Made::Logged(item.deposited_at);
+        match verify_body(&item.body, &session.anchors, made) {
+            Ok(()) => Signed::Yes,
+            Err(SignatureError::Unsigned) => Signed::No,
+            Err(error) => Signed::Bad(error.to_string()),
+        }
     };
-    release
-        .items()
-        .iter()
-        .map(|item| verify(&item.body))
-        .collect()
+    release.items().iter().map(verify).collect()
 }
 
 fn items(release: &Release, signatures: &[Signed]) -> Value {

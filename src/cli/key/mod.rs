@@ -1,26 +1,29 @@
-//! `cos-escrow key`: the sealing keys of a party, and those of others that packages are sealed to.
+//! `cos-escrow key`: the sealing keys of a party, and those of others that packages are sealed to. A signing key is made
+//! here, too; it is certified instead of published, and what it signs carries its certificate.
 
 pub(super) mod file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::ask::sure;
 use super::config::{self, Settings};
 use super::connect::{Session, now, wait};
 use super::document::{Document, Shape};
-use super::exit::Failure;
-use super::files;
+use super::exit::{Exit, Failure};
+use super::files::{self, NewFile};
 use super::handover::kem;
 use super::output::Output;
 use super::trust::stated_key;
 use crate::client::{ClientError, KeyDocument, Request};
 use crate::envelope::statement::KeyRetirement;
 use crate::envelope::{Kem, Recipient, SealingKeyPair, SignedDocument};
-use crate::types::{KeyId, SystemRandom};
+use crate::identity::profile::SIGNING;
+use crate::identity::{Certificate, CertificateDer, Serial, request_certificate};
+use crate::types::{KeyId, SystemRandom, Timestamp};
 
 /// What to do with sealing keys, and over which connection.
 #[derive(Args, Debug)]
@@ -33,17 +36,23 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a sealing key.
+    /// Make a sealing key, or a signing key with a request for its certificate.
     #[command(after_help = "Examples:\n  \
         cos-escrow key create\n  \
-        cos-escrow key create --kem p256 --out north.key\n\n\
-        Back the file up: what was sealed to the key opens with nothing else.")]
+        cos-escrow key create --kem p256 --out north.key\n  \
+        cos-escrow key create --use signing --out north.signing.key\n\n\
+        Back the file of a sealing key up: what was sealed to the key opens with nothing else.\n\
+        The request for a signing key, `north.signing.csr`, goes to the authority (`pki issue --csr`); the\n\
+        key stays here. It is published with all that it signs, and retired by `pki revoke`.")]
     Create {
-        /// How keys are encapsulated to it.
+        /// What the key is for.
+        #[arg(long = "use", value_name = "USE", value_enum, default_value_t)]
+        purpose: Purpose,
+        /// How keys are encapsulated to a sealing key.
         #[arg(long, value_parser = kem(), default_value = "x-wing")]
         kem: Kem,
-        /// The new file; by default one in the folder for keys.
-        #[arg(long, value_name = "FILE")]
+        /// The new file; for a sealing key by default one in the folder for keys.
+        #[arg(long, value_name = "FILE", required_if_eq("purpose", "signing"))]
         out: Option<PathBuf>,
     },
     /// Print the public half of a sealing key, for those who seal to it without the service.
@@ -92,7 +101,12 @@ enum Command {
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let connection = &arguments.connection;
     match &arguments.command {
-        Command::Create { kem, out } => {
+        Command::Create {
+            purpose: Purpose::Signing,
+            out: Some(out),
+            ..
+        } => create_signing(out, output),
+        Command::Create { kem, out, .. } => {
             let settings = Settings::resolve(connection)?;
             create(&settings, *kem, out.as_ref(), output)
         }
@@ -103,7 +117,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure>
         Command::Publish { file, days } => {
             let pair = file::read(file)?;
             let session = Session::open_signing(connection)?;
-            let answer = wait(async { Ok(publish(&session, &pair, *days).await?) })?;
+            let answer = wait(publish(&session, &pair, *days))?;
             output.row(&Document::<Published>::of(answer))
         }
         Command::List { party } => {
@@ -147,29 +161,69 @@ fn create(
     })))
 }
 
+fn create_signing(path: &Path, output: &Output) -> Result<(), Failure> {
+    let (key, request) = request_certificate()?;
+    let beside = path.with_extension("csr");
+    let (key_file, request_file) = (NewFile::create(path)?, NewFile::create(&beside)?);
+    request_file.write(request.as_bytes())?;
+    key_file.write(key.expose())?;
+    output.row(&Document::<Requested>::of(json!({
+        "file": path.display().to_string(),
+        "request": beside.display().to_string(),
+    })))
+}
+
 /// Publishes a key under the number that follows our last statement. The same key again changes nothing.
-async fn publish(
-    session: &Session,
-    pair: &SealingKeyPair,
-    days: u32,
-) -> Result<Value, ClientError> {
-    let depositor = session
-        .depositor()
-        .map_err(|failure| ClientError::Local(failure.message))?;
+///
+/// The number is read without verifying who signed: a former statement that does not verify any more keeps nobody from
+/// publishing, and under a wrong number the service refuses.
+async fn publish(session: &Session, pair: &SealingKeyPair, days: u32) -> Result<Value, Failure> {
+    let depositor = session.depositor()?;
+    let until = (depositor.now).after(Duration::from_secs(u64::from(days) * 86_400));
+    let documents = session.client.keys(depositor.party.as_str()).await?;
     let mut last = 0;
-    for document in session.client.keys(depositor.party.as_str()).await? {
-        let (statement, _) = stated_key(&document, &depositor.party, &session.anchors)?;
-        last = last.max(statement.sequence);
+    for document in &documents {
+        if document.key_id == pair.id() {
+            let (statement, _) = stated_key(document, &depositor.party, &session.anchors)?;
+            return published_before(document, statement.not_after, until);
+        }
+        last = last.max(document.claim()?.sequence);
     }
-    let until = depositor
-        .now
-        .after(Duration::from_secs(u64::from(days) * 86_400));
     let valid = (depositor.now, until);
     let sequence = last.saturating_add(1);
-    session
+    let published = session
         .client
-        .publish_key(pair, valid, sequence, &depositor)
-        .await
+        .publish_key(pair, valid, sequence, &depositor);
+    let mut answer = published.await?;
+    answer["not_after"] = json!(until);
+    Ok(answer)
+}
+
+/// What is said of a key that is published already: that it is, if it still is and for as long as it shall be.
+fn published_before(
+    document: &KeyDocument,
+    not_after: Timestamp,
+    until: Timestamp,
+) -> Result<Value, Failure> {
+    let refused = |why: String| {
+        let hint = "`cos-escrow key create` makes its successor; keep this one, it still opens";
+        Err(Failure::new(Exit::Refused, why).hint(hint))
+    };
+    if let Some(at) = document.retired_at {
+        return refused(format!("the key was retired at {at} and stays so"));
+    }
+    // Less is what passed since an answer was lost.
+    if not_after.after(Duration::from_secs(86_400)) < until {
+        return refused(format!(
+            "the key is published until {not_after}, and for no longer"
+        ));
+    }
+    Ok(json!({
+        "key_id": document.key_id,
+        "active_at": document.active_at,
+        "not_after": not_after,
+        "receipt": { "index": document.receipt.index },
+    }))
 }
 
 async fn retire(session: &Session, key_id: KeyId) -> Result<Value, ClientError> {
@@ -222,9 +276,36 @@ fn described(key: &KeyDocument, of: &str, session: &Session) -> Result<Value, Cl
         "active_at": key.active_at,
         "retired_at": key.retired_at,
         "statement": statement,
+        "signed_by": signing_leaf(key),
         "held": held,
         "entry": key.receipt.index,
     }))
+}
+
+/// The certificate with which a key was stated, as its number at its issuer.
+fn signing_leaf(key: &KeyDocument) -> Option<Serial> {
+    let json = key.statement.as_ref()?.to_string();
+    let document = SignedDocument::from_json(json.as_bytes()).ok()?;
+    let leaf = CertificateDer::from(document.signature().chain().leaf());
+    let leaf = Certificate::read(&leaf, &SIGNING).ok()?;
+    Some(leaf.serial)
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Purpose {
+    /// Packages are sealed to it.
+    #[default]
+    Sealing,
+    /// It signs for its party.
+    Signing,
+}
+
+struct Requested;
+
+impl Shape for Requested {
+    const COLUMNS: &'static [&'static str] = &["file", "request"];
+    const POINTERS: &'static [&'static str] = &["/file", "/request"];
 }
 
 struct Created;
@@ -237,8 +318,9 @@ impl Shape for Created {
 struct Published;
 
 impl Shape for Published {
-    const COLUMNS: &'static [&'static str] = &["key_id", "active_at", "entry"];
-    const POINTERS: &'static [&'static str] = &["/key_id", "/active_at", "/receipt/index"];
+    const COLUMNS: &'static [&'static str] = &["key_id", "active_at", "not_after", "entry"];
+    const POINTERS: &'static [&'static str] =
+        &["/key_id", "/active_at", "/not_after", "/receipt/index"];
 }
 
 struct Retired;
@@ -258,6 +340,7 @@ impl Shape for Key {
         "active_at",
         "retired_at",
         "statement",
+        "signed_by",
         "held",
     ];
     const POINTERS: &'static [&'static str] = &[
@@ -267,6 +350,7 @@ impl Shape for Key {
         "/active_at",
         "/retired_at",
         "/statement",
+        "/signed_by",
         "/held",
     ];
 }

@@ -13,11 +13,12 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files;
 use crate::cli::key::file as key_file;
 use crate::cli::lines::Lines;
+use crate::cli::rows::{Column, Kind};
 use crate::cli::takeover::{Opened, Readied, Voices};
 use crate::cli::trust::verify_body;
 use crate::client::ClientError;
 use crate::envelope::{Release, SealingKeyPair, SealingPublicKey, SignatureError};
-use crate::identity::Anchors;
+use crate::identity::{Anchors, Made};
 use crate::meter::profile::Profiles;
 use crate::meter::released::Repoint;
 use crate::types::{Component, HandoverId, PartyId};
@@ -34,7 +35,7 @@ pub struct Chosen {
         conflicts_with = "from"
     )]
     release: Vec<PathBuf>,
-    /// A list of releases: one JSON record a line.
+    /// A list of releases: one JSON record a line, or CSV with the columns `release` and `address`.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Where the meter is, if not where the release says.
@@ -59,7 +60,7 @@ impl Chosen {
     pub fn sources(&self) -> Result<Sources, Failure> {
         if let Some(list) = &self.from {
             return Ok(Box::new(Listed {
-                lines: Lines::open(list)?,
+                lines: Lines::open_records(list, &COLUMNS)?,
                 list: list.clone(),
             }));
         }
@@ -133,6 +134,9 @@ impl Iterator for Listed {
         }
     }
 }
+
+/// What a row of the list may have.
+const COLUMNS: [Column; 2] = [("release", Kind::Text), ("address", Kind::Text)];
 
 /// Our own sealing keys: one that was named, or those in a folder.
 pub struct SealingKeys {
@@ -223,7 +227,9 @@ impl Loaded {
         let before = &self.opened.left_out;
         let mut is_tampered = before.iter().any(|left| is_package(left.component));
         for item in self.release.items() {
-            let reason = match (verify_body(&item.body, anchors), unsigned) {
+            // As of the deposit: the certificate may have ended since.
+            let made = Made::Logged(item.deposited_at);
+            let reason = match (verify_body(&item.body, anchors, made), unsigned) {
                 (Ok(()), _) | (Err(SignatureError::Unsigned), Unsigned::Accepted) => continue,
                 (Err(SignatureError::Unsigned), Unsigned::Refused) => "nobody signed it".to_owned(),
                 (Err(error), _) => {

@@ -189,7 +189,12 @@ struct Order<'a> {
 
 impl Order<'_> {
     fn fulfil(&self, folder: &mut Folder, now: Timestamp) -> Result<Issued, Failure> {
-        for extension in ["pem", "key"] {
+        // The key of a request is its owner's, and may well be there.
+        let written: &[_] = match self.request {
+            Some(_) => &["pem"],
+            None => &["pem", "key"],
+        };
+        for extension in written {
             let path = with_extension(self.stem, extension);
             if path.exists() {
                 let taken = Failure::new(Exit::Refused, format!("`{}` exists", path.display()));

@@ -104,6 +104,7 @@ fn item((generation, envelope): (u32, Envelope)) -> Item {
     Item {
         generation,
         status: "current".parse().unwrap(),
+        deposited_at: body.header().created_at,
         body,
         stanza: stanzas.remove(0),
     }
@@ -168,6 +169,7 @@ fn a_body_that_nobody_signed_does_not_verify() {
     let unsigned = Item {
         generation: 1,
         status: "current".parse().unwrap(),
+        deposited_at: body.header().created_at,
         body,
         stanza: stanza.unwrap(),
     };

@@ -90,6 +90,25 @@ impl World {
         self.desk.write(&format!("{id}.toml"), config);
     }
 
+    /// A party's signing leaf is revoked, and the party has another one.
+    fn change_signing_leaf(&self, who: &str) {
+        let new = format!("{who}/new/party-{who}.signing");
+        std::fs::create_dir(self.desk.path(&format!("{who}/new"))).unwrap();
+        self.desk
+            .run(&format!("key create --use signing --out {new}.key"));
+        assert!(self.desk.is_private(&format!("{new}.key")));
+        let issue = format!("pki issue --pki ca --kind party --id {who} --use signing");
+        let issued = format!("{issue} --csr {new}.csr --out {who}/new");
+        assert_eq!(self.desk.run(&issued).code, 0);
+        let leaf = format!("{who}/party-{who}.signing.pem");
+        let revoked = self.desk.run(&format!("pki revoke --pki ca {leaf}"));
+        assert_eq!(revoked.code, 0, "{revoked:?}");
+        let config = String::from_utf8(self.desk.read(&format!("{who}.toml"))).unwrap();
+        let new = format!("{who}/new/party-{who}.signing.pem");
+        self.desk
+            .write(&format!("{who}.toml"), config.replace(&leaf, &new));
+    }
+
     pub(super) fn run(&self, who: &str, line: &str) -> Ended {
         self.desk.run(&format!("{line} --config {who}.toml"))
     }
@@ -235,6 +254,46 @@ async fn a_handover_goes_through_by_commands_alone() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_gets_a_new_signing_leaf_for_a_revoked_one_goes_on_as_before() {
+    let world = World::start().await;
+    let id = world.prepare();
+    let desk = &world.desk;
+    desk.write("package.json", PACKAGE);
+    let deposit = format!("handover deposit {id} --package package.json");
+    world.json("north", &deposit);
+    for who in ["north", "south"] {
+        world.change_signing_leaf(who);
+    }
+
+    // What was stated and signed before stands, for others and for itself.
+    for (of, by) in [("north", "south"), ("south", "south")] {
+        let keys = world.json(by, &format!("key list {of}"));
+        assert_eq!(keys[0]["statement"], "verified", "{of}: {keys}");
+    }
+    let key = world.json("south", "key create --kem x25519");
+    let file = key["file"].as_str().unwrap();
+    world.json("south", &format!("key publish {file}"));
+    let keys = world.json("north", "key list south");
+    assert_eq!(keys.as_array().unwrap().len(), 2);
+    assert_ne!(keys[0]["signed_by"], keys[1]["signed_by"], "{keys}");
+    world.json("north", &deposit);
+    let release = format!("handover release {id} --meter-serial E19B762798 --out meter.release");
+    let released = world.json("south", &release);
+    for item in released["items"].as_array().unwrap() {
+        assert_eq!(item["signature"], "verified", "{released}");
+    }
+    let trust = "--roots ca/root.pem --lists ca/lists.pem";
+    let verify = format!("envelope verify meter.release {trust}");
+    let verified = desk.json(&verify);
+    assert_eq!(verified[0]["verdict"], "verified", "{verified}");
+    // What is logged from now on it cannot have signed.
+    let later = SystemClock.now().after(std::time::Duration::from_secs(60));
+    let ended = desk.run(&format!("{verify} --at {later}"));
+    assert_eq!(ended.code, 5, "{ended:?}");
+    assert!(ended.stderr.contains("an earlier time"), "{ended:?}");
+}
+
 /// Does what is asked by POST, and loses the first answer after it is armed.
 fn lossy(router: Router, armed: &Arc<AtomicBool>) -> Router {
     let armed = Arc::clone(armed);
@@ -346,11 +405,78 @@ async fn many_records_are_answered_one_by_one() {
         world.json("south", &format!("lookup {MPAN}"))["smart"],
         "yes"
     );
+    desk.write(
+        "meters.csv",
+        format!("smart,supply_point,serial\nno,{MPAN},E19B762798\n{MPAN}\n"),
+    );
+    let ended = world.run("south", "meter-statement put --from meters.csv -o csv");
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let (good, bad) = (format!("\n2,{MPAN},2,"), "\n3,,,,malformed_request,");
+    for line in [good.as_str(), bad] {
+        assert!(ended.stdout.contains(line), "{ended:?}");
+    }
+    desk.write(
+        "points.csv",
+        format!("supply_point,purpose\n{MPAN},\"a, b\"\n"),
+    );
+    let ended = world.run("south", "lookup --from points.csv -o csv");
+    assert!(ended.stdout.contains(&format!("2,{MPAN},no,")), "{ended:?}");
     let plain = world.run(
         "north",
         "handover deposit --standing --seal server --package package.json",
     );
     assert_eq!(plain.code, 2, "there is no such file: {plain:?}");
+}
+
+/// Leaves the last line out of what many look-ups are answered.
+fn forgetful(router: Router) -> Router {
+    router.layer(from_fn(|request: Request, next: Next| async move {
+        let many = request.uri().path().ends_with("lookup");
+        let answer = next.run(request).await;
+        if !many {
+            return answer;
+        }
+        let (parts, body) = answer.into_parts();
+        let body = axum::body::to_bytes(body, 1_000_000).await.unwrap();
+        let text = std::str::from_utf8(&body).unwrap().trim_end();
+        let cut = text.rfind('\n').map_or(0, |feed| feed + 1);
+        (
+            parts.status,
+            [("content-type", "application/x-ndjson")],
+            text[..cut].to_owned(),
+        )
+            .into_response()
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_record_that_the_service_leaves_out_is_told_as_one_without_an_answer() {
+    let world = World::with(forgetful).await;
+    world.prepare();
+    world.desk.write("points.txt", format!("{MPAN}\n{MPAN}\n"));
+    let ended = world.run("south", "lookup --from points.txt -o json");
+    let answers: Vec<Value> = (ended.stdout.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(ended.code, 6, "{ended:?}");
+    assert_eq!(answers[0]["smart"], "unknown", "{ended:?}");
+    assert_eq!(answers[1]["line"], 2);
+    assert_eq!(answers[1]["code"], "unreachable", "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reading_a_work_list_advances_what_was_seen_of_the_log() {
+    let world = World::start().await;
+    world.prepare();
+    let list = "handover list --role gaining";
+    world.json("other", list);
+    let logs = world.desk.path("other/state/logs");
+    let log = std::fs::read_dir(logs).unwrap().next().unwrap().unwrap();
+    let seen = || std::fs::read_to_string(log.path().join("checkpoint")).unwrap();
+    let before = seen();
+    world.json("olga", "party suspend south --yes");
+    world.json("other", list);
+    assert_ne!(seen(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -389,6 +515,14 @@ async fn an_auditor_mirrors_and_verifies_the_log() {
     assert_eq!(keys[0]["statement"], "verified");
     let key = keys[0]["key_id"].as_str().unwrap();
     world.json("south", &format!("key retire {key} --yes"));
+    // Nothing brings it back, nor is a key published for longer than it was.
+    for (who, days) in [("south", 30), ("north", 40)] {
+        let key = world.json(who, "key list")[0]["key_id"].clone();
+        let file = format!("{who}/keys/{}.key", key.as_str().unwrap());
+        let again = world.run(who, &format!("key publish {file} --days {days}"));
+        assert_eq!(again.code, 4, "{again:?}");
+        assert!(again.stderr.contains("successor"), "{again:?}");
+    }
     let keys = world.json("south", "key list");
     assert_eq!(
         (&keys[0]["active"], &keys[0]["held"]),

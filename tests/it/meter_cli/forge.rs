@@ -110,6 +110,7 @@ fn item(generation: u32, body: Body, stanza: Stanza) -> Item {
     Item {
         generation,
         status: "current".parse().unwrap(),
+        deposited_at: body.header().created_at,
         body,
         stanza,
     }

@@ -130,10 +130,10 @@ async fn a_statement_of_another_or_of_another_time_is_refused() {
 }
 
 #[tokio::test]
-async fn sequences_only_rise() {
+async fn statements_are_numbered_without_a_gap() {
     let world = World::open().await;
     let (gainer, door) = (world.gainer(), world.door_of("GAIN").await);
-    for sequence in [0, 1] {
+    for sequence in [0, 1, 3, u32::MAX] {
         let ours = pair();
         let reply = publish(&door, gainer, &ours, sequence, world.now()).await;
         assert_eq!(
@@ -142,12 +142,27 @@ async fn sequences_only_rise() {
             "{sequence}"
         );
     }
-    assert_eq!(
-        publish(&door, gainer, &pair(), 5, world.now()).await.status,
-        200
-    );
-    let reply = publish(&door, gainer, &pair(), 5, world.now()).await;
-    assert_eq!(reply.refusal(), (409, "statement_sequence".to_owned()));
+    for (sequence, status) in [(2, 200), (2, 409), (3, 200)] {
+        let reply = publish(&door, gainer, &pair(), sequence, world.now()).await;
+        assert_eq!(reply.status, status, "{sequence}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_published_key_is_not_published_anew_with_another_validity() {
+    let world = World::open().await;
+    let (gainer, door, ours) = (world.gainer(), world.door_of("GAIN").await, pair());
+    let published = publish(&door, gainer, &ours, 2, world.now()).await;
+    assert_eq!(published.status, 200);
+    // The same statement, signed once more, is the same.
+    let again = publish(&door, gainer, &ours, 2, world.now()).await;
+    assert_eq!(again.status, 200, "{again:?}");
+    let later = world.now().after(DAY);
+    for (sequence, at) in [(2, later), (3, later), (3, world.now())] {
+        let reply = publish(&door, gainer, &ours, sequence, at).await;
+        let refused = (422, "statement_invalid".to_owned());
+        assert_eq!(reply.refusal(), refused, "{sequence}");
+    }
 }
 
 #[tokio::test]
@@ -184,10 +199,8 @@ async fn a_second_key_is_active_after_a_day_and_a_retired_one_never() {
     let newest = super::world::release_body();
     assert_eq!(door.post_as("e", &path, newest).await.refusal(), inactive);
     // What was retired is not brought back by publishing it again.
-    assert_eq!(
-        publish(&door, gainer, &second, 3, world.now()).await.status,
-        200
-    );
+    let again = publish(&door, gainer, &second, 3, world.now()).await;
+    assert_eq!(again.refusal(), (422, "statement_invalid".to_owned()));
     assert_eq!(
         door.post_as("f", &path, to(&second)).await.refusal(),
         inactive
