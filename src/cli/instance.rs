@@ -121,6 +121,9 @@ impl Instance {
             // A task that panicked has been logged; the others still have to end.
             let _ = task.await;
         }
+        if let Err(error) = self.escrow.write_last_summaries().await {
+            tracing::error!(%error, "counted refusals were not written");
+        }
         drop(self.sole);
     }
 }

@@ -52,6 +52,9 @@ impl GenerationStatus {
 /// or for a later one: it comes behind it in a release and, once a confirmation has proven that write-ahead to be in the
 /// meter, is retired on arrival. A write-ahead for an earlier switch outdates nothing: the supplier that took the meter
 /// over then, and loses it now, knows best what it leaves.
+///
+/// What the supplier after that switch says the meter holds is of a later time, too: a losing supplier that speaks after
+/// it comes behind it. That proves nothing of the meter, and retires nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
     /// Its number, from one.
@@ -69,16 +72,16 @@ pub struct Word<'a> {
     pub why: Why,
     /// Of which meter it is.
     pub meter: &'a MeterSerial,
-    /// When the switch takes effect for which it was deposited, if for one.
+    /// When the switch takes effect by which its depositor comes or goes, if by one.
     pub switch_at: Option<Timestamp>,
 }
 
 impl Word<'_> {
-    /// Whether this is a write-ahead after which a losing supplier's word says nothing new.
+    /// Whether this is a word after which that of a supplier that lost the meter before says nothing new.
     fn outdates(&self, later: &Word<'_>) -> bool {
         let switches = self.switch_at.zip(later.switch_at);
-        self.why == Why::WriteAhead
-            && later.why == Why::LeftInMeter
+        matches!(self.why, Why::WriteAhead | Why::InMeter)
+            && matches!(later.why, Why::LeftInMeter | Why::Former)
             && switches.is_some_and(|(ahead, left)| left <= ahead)
             && self.meter == later.meter
     }
@@ -99,16 +102,19 @@ pub enum Why {
 
 /// Where a generation stands that comes in. It retires nothing: only a confirmation proves what a meter no longer holds.
 pub fn admit(kept: &[Kept<'_>], word: Word<'_>) -> GenerationStatus {
-    let outdates = |k: &Kept<'_>| k.status == GenerationStatus::Current && k.word.outdates(&word);
+    let outdates = |k: &Kept<'_>| {
+        let proven = k.word.why == Why::WriteAhead && k.status == GenerationStatus::Current;
+        proven && k.word.outdates(&word)
+    };
     match word.why {
-        Why::LeftInMeter if kept.iter().any(outdates) => GenerationStatus::Retired,
+        Why::LeftInMeter | Why::Former if kept.iter().any(outdates) => GenerationStatus::Retired,
         Why::InMeter | Why::LeftInMeter => GenerationStatus::Current,
         Why::WriteAhead | Why::Former => GenerationStatus::Prepared,
     }
 }
 
 /// In which order a taker should try generations: greater first, which is the newest; but an outdated word of a losing
-/// supplier comes behind the write-ahead that outdates it, and that of a former supplier behind everything.
+/// supplier comes behind the word that outdates it, and that of a former supplier behind everything.
 pub fn precedence(all: &[Kept<'_>], kept: &Kept<'_>) -> (u32, bool, u32) {
     let outdating = all
         .iter()
@@ -222,6 +228,20 @@ mod tests {
         assert_eq!(next.order()[..2], [3, 2]);
         // A supplier between that left the keys as they were does not make an older write-ahead newer.
         assert_eq!(next.admit(LEFT, "M", 3), Current);
+    }
+
+    #[test]
+    fn what_the_next_supplier_says_of_the_meter_outdates_a_late_word_and_retires_nothing() {
+        let said = History::new(&[
+            (Current, LEFT, "M", 1),
+            (Current, IN, "M", 1),
+            (Current, LEFT, "M", 1),
+        ]);
+        assert_eq!(said.admit(LEFT, "M", 1), Current);
+        assert_eq!(said.order(), [2, 3, 1]);
+        // What the losing supplier itself said as long as it supplied is older than what it leaves.
+        let before = History::new(&[(Current, IN, "M", 1), (Current, LEFT, "M", 2)]);
+        assert_eq!(before.order(), [2, 1]);
     }
 
     #[test]

@@ -251,16 +251,18 @@ impl Deposit {
     /// Whether the depositor may add to what is kept of it at this supply point.
     fn has_room(&self, party: &PartyId, ledger: &Ledger<'_>) -> bool {
         let kept = &ledger.point(&self.supply_point).envelopes;
-        [Component::Credentials, Component::Read]
-            .into_iter()
-            .all(|component| {
-                let added = self.prepared.iter().map(|p| p.body.header().component);
-                let added = added.filter(|c| *c == component).count();
-                let own = kept
-                    .iter()
-                    .filter(|e| e.component == component && e.depositor == *party);
-                added == 0 || has_room(own.map(|e| e.deposited_at), added, ledger.now)
-            })
+        self.prepared.iter().all(|prepared| {
+            let component = prepared.body.header().component;
+            let added = self.prepared.iter();
+            let added = added.filter(|p| p.body.header().component == component);
+            // What comes unsigned takes no room of what is signed: it may be a thief's.
+            let alike = kept.iter().filter(|e| {
+                e.component == component
+                    && e.depositor == *party
+                    && e.attribution == prepared.attribution
+            });
+            has_room(alike.map(|e| e.deposited_at), added.count(), ledger.now)
+        })
     }
 
     fn refuse(&self, refused: Refused, caller: &Caller, ledger: &mut Ledger<'_>) -> Verdict {

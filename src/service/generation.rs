@@ -6,13 +6,13 @@ use super::Caller;
 use super::ledger::{Act, Ledger};
 use super::supplier::{registration_of, stands};
 use crate::envelope::{Body, Context, Dek, Header, Kek, WrapContext};
-use crate::handover::{Kept, Why, Word};
+use crate::handover::{Kept, Registration, Why, Word, supplier_at};
 use crate::policy::Standing;
 use crate::store::{
     Attribution, Grant, Ground, Handover, Held, Maker, Origin, StanzaAddress, StoredEnvelope,
     SupplyPointFacts, WrappedKey,
 };
-use crate::types::{Component, EnvelopeId, KeyId, PartyId};
+use crate::types::{Component, EnvelopeId, KeyId, PartyId, Timestamp};
 
 /// An envelope that is known to open, before it has a generation.
 pub(super) struct Prepared {
@@ -93,7 +93,7 @@ fn generation(
     let word = Word {
         why: origin.why(),
         meter: &header.meter_serial,
-        switch_at: handover.map(|h| h.effective_at),
+        switch_at: point.switch_at(origin, handover, &admitted.ground),
     };
     let newest = point.numbered.get(&header.component).copied();
     let stanzas = prepared.stanzas.iter();
@@ -139,8 +139,9 @@ pub(super) fn origin_of(
     }
 }
 
-/// Whether a depositor neither supplies the point nor takes it over: all that it has is a grant, and that for another
-/// handover than this one, or for one whose registration does not stand or is another's by now.
+/// Whether a depositor neither supplies the point nor takes it over: it lost the point by a switch that a later one has
+/// overtaken; or all that it has is a grant, and that for another handover than this one, or for one whose registration
+/// does not stand or is another's by now.
 fn is_former(
     party: &PartyId,
     handover: Option<&Handover>,
@@ -148,7 +149,14 @@ fn is_former(
     ledger: &Ledger<'_>,
 ) -> bool {
     let Ground::Grant(id) = ground else {
-        return false;
+        return handover.is_some_and(|handover| {
+            let point = ledger.point(&handover.supply_point);
+            let present = supplier_at(&point.registrations, ledger.now);
+            let overtaken =
+                present.and_then(Registration::effective_at) > Some(handover.effective_at);
+            let supplies = ledger.registered_party(&handover.supply_point, ledger.now);
+            overtaken && !ledger.gains(party, handover) && supplies.as_ref() != Some(party)
+        });
     };
     handover.is_none_or(|handover| {
         let point = ledger.point(&handover.supply_point);
@@ -193,8 +201,22 @@ impl SupplyPointFacts {
             word: Word {
                 why: envelope.origin.why(),
                 meter: &envelope.serial,
-                switch_at: handover.map(|h| h.effective_at),
+                switch_at: self.switch_at(envelope.origin, handover, &envelope.ground),
             },
+        }
+    }
+
+    /// When the switch takes effect by which a depositor comes or goes.
+    fn switch_at(
+        &self,
+        origin: Origin,
+        handover: Option<&Handover>,
+        ground: &Ground,
+    ) -> Option<Timestamp> {
+        match (origin, ground) {
+            (Origin::Standing, Ground::Registration(name)) => self.version(name)?.effective_at(),
+            (Origin::Standing | Origin::GainingRead, _) => None,
+            _ => handover.map(|h| h.effective_at),
         }
     }
 }

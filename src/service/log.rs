@@ -1,5 +1,7 @@
 //! What auditors, parties and witnesses read of the log, and the entries that the service makes for itself.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -136,7 +138,21 @@ impl Escrow {
 
     /// Writes the refusals that were only counted, for minutes that are over.
     pub async fn write_summaries(&self) -> Result<(), Failure> {
-        let now = self.shared.clock.now();
+        self.write_summaries_as_of(self.shared.clock.now()).await
+    }
+
+    /// Writes all refusals that were only counted, those of the running minute too: for when no more come.
+    pub async fn write_last_summaries(&self) -> Result<(), Failure> {
+        if self.fenced().is_some() {
+            return Ok(());
+        }
+        let minute_over = self.shared.clock.now().after(Duration::from_mins(1));
+        // First what was under way already.
+        self.write_summaries_as_of(minute_over).await?;
+        self.write_summaries_as_of(minute_over).await
+    }
+
+    async fn write_summaries_as_of(&self, now: Timestamp) -> Result<(), Failure> {
         let quota = &self.shared.quota;
         let Some(Finished { key, summaries }) = quota.finished(now, &*self.shared.random) else {
             return Ok(());

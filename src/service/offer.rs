@@ -196,13 +196,15 @@ fn can_be_sealed(envelope: &StoredEnvelope, key: &SealingKey) -> bool {
     envelope.held == Held::DataKey || envelope.is_sealed_to(&key.party, &key.key_id)
 }
 
-/// The newest few of each depositor: no depositor, however often it deposits, crowds the others out of a release or
-/// makes it larger than a release can be.
+/// The newest few of each depositor, signed and unsigned apart: no depositor, however often it deposits, and nobody that
+/// has no more of it than its connection, crowds the others out of a release or makes it larger than a release can be.
 fn newest_of_each(newest_first: impl Iterator<Item = StoredEnvelope>) -> Vec<StoredEnvelope> {
     let mut kept: Vec<StoredEnvelope> = Vec::new();
     for envelope in newest_first {
         let alike = kept.iter().filter(|e| e.component == envelope.component);
-        let of_the_same = alike.clone().filter(|e| e.depositor == envelope.depositor);
+        let of_the_same = alike.clone().filter(|e| {
+            (&e.depositor, e.attribution) == (&envelope.depositor, envelope.attribution)
+        });
         if of_the_same.count() < MAX_OF_EACH && alike.count() < MAX_OF_COMPONENT {
             kept.push(envelope);
         }

@@ -9,11 +9,12 @@ use super::refusal::Recorded;
 use super::sequencer::{Answer, Command, Idempotency, Remembered, Verdict};
 use super::{Caller, DepositRequest, Escrow, Failure};
 use crate::handover::Event;
-use crate::store::{Handover, Needs, Origin, ReadState};
-use crate::types::{Code, Component, Digest, HandoverId, SupplyPoint};
+use crate::store::{Handover, Needs, Origin, ReadState, StoredEnvelope};
+use crate::types::{Code, Component, EnvelopeId, HandoverId, PartyId, SupplyPoint};
 
 impl Escrow {
-    /// Accepts the losing supplier's read: from now on both use it. Accepting it again changes nothing.
+    /// Accepts the losing supplier's newest read, which must have been released before: from now on both use it. Accepting
+    /// it again changes nothing.
     pub async fn accept_read(
         &self,
         caller: Caller,
@@ -111,7 +112,8 @@ impl Command for Dispute {
             return refusal;
         }
         // Without another read there is nothing to dispute, and nothing that could be accepted in the end.
-        if self.settle.commitment(Origin::Losing, ledger).is_none() {
+        let disputed = self.settle.newest(Origin::Losing, ledger);
+        if disputed.and_then(|read| read.read_commitment).is_none() {
             return no_read();
         }
         match self.deposit.decide(caller, ledger) {
@@ -141,9 +143,20 @@ impl Command for SettleRead {
             Word::Accept => Origin::Losing,
             Word::Dispute => Origin::GainingRead,
         };
-        let Some(commitment) = self.commitment(origin, ledger) else {
+        let Some(settled) = self.newest(origin, ledger) else {
             return no_read();
         };
+        let Some(commitment) = settled.read_commitment else {
+            return no_read();
+        };
+        // Nobody is bound to a read that it has not seen, such as one that came in since.
+        let id = settled.id;
+        if self.word == Word::Accept && !self.was_released(&caller.identity.id, id, ledger) {
+            return Verdict::Refused(Failure::because(
+                Code::WrongState,
+                "the newest read has not been released to you: fetch it first",
+            ));
+        }
         let (kind, read, event) = match self.word {
             Word::Accept => (
                 "read.accepted",
@@ -208,14 +221,24 @@ fn no_read() -> Verdict {
 }
 
 impl SettleRead {
-    /// The commitment of the newest read of that origin.
-    fn commitment(&self, origin: Origin, ledger: &Ledger<'_>) -> Option<Digest> {
+    /// The newest read of that origin.
+    fn newest<'l>(&self, origin: Origin, ledger: &'l Ledger<'_>) -> Option<&'l StoredEnvelope> {
         let point = ledger.point(&self.supply_point);
         let reads = point.envelopes.iter().filter(|e| {
             e.component == Component::Read
                 && e.handover == Some(self.handover)
                 && e.origin == origin
         });
-        reads.max_by_key(|e| e.generation)?.read_commitment
+        reads.max_by_key(|e| e.generation)
+    }
+
+    /// Whether a party was granted an envelope under this handover.
+    fn was_released(&self, party: &PartyId, envelope: EnvelopeId, ledger: &Ledger<'_>) -> bool {
+        let mut grants = ledger.point(&self.supply_point).grants.iter();
+        grants.any(|grant| {
+            grant.party == *party
+                && grant.handover == self.handover
+                && grant.envelopes.iter().any(|granted| granted.id == envelope)
+        })
     }
 }

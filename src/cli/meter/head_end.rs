@@ -20,7 +20,7 @@ use crate::meter::journal::{Claim, Intake, JournalSettings, Query, RunId, Scope}
 use crate::meter::link::{DlmsDial, MeterDial};
 use crate::meter::profile::Profiles;
 use crate::meter::takeover::{Rounds, Settings, Takeover};
-use crate::types::{Clock, HandoverId, PartyId, SystemRandom, Timestamp};
+use crate::types::{Clock, Code, HandoverId, PartyId, SystemRandom, Timestamp};
 
 /// How meters are taken over.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct How {
     /// have led nowhere.
     #[arg(long)]
     pub accept_unsigned: bool,
-    /// Say passwords in clear where somebody says the meter is who only had it once: when all else has led nowhere.
+    /// Go where somebody says the meter is who only had it once: when all else has led nowhere.
     #[arg(long)]
     pub accept_former: bool,
     /// Our system title, 16 hexadecimal digits: head ends with journals of their own need titles of their own.
@@ -184,8 +184,12 @@ impl HeadEnd<'_> {
             party: Option<PartyId>,
         }
         let asked = Request::get(format!("/v1/handovers/{handover}"));
-        let handover: Handover = self.client.send(asked).await?.json()?;
-        Ok(handover.losing.party)
+        match self.client.send(asked).await {
+            Ok(answer) => Ok(answer.json::<Handover>()?.losing.party),
+            // Who supplies the point from a full copy of the registrations on has taken it over from nobody.
+            Err(error) if error.code() == Some(Code::NotFound.as_str()) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes a released meter down, as part of a run. From then on `resume` knows it.

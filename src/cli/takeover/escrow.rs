@@ -16,7 +16,7 @@ use crate::meter::escrow::{Escrow, EscrowError, Report};
 use crate::meter::journal::{Journal, JournalError};
 use crate::meter::released::{RegisterRead, Way};
 use crate::meter::secrets::Secrets;
-use crate::types::{Clock, EnvelopeId, HandoverId, PartyId, Random, SystemRandom, Timestamp};
+use crate::types::{Clock, Code, EnvelopeId, HandoverId, PartyId, Random, SystemRandom, Timestamp};
 
 /// The escrow as one gaining supplier uses it for its takeovers.
 pub struct SupplierEscrow<'a> {
@@ -75,7 +75,11 @@ impl Escrow for SupplierEscrow<'_> {
         };
         if agree(theirs, taken) {
             let accepted = self.client.accept_read(handover).await;
-            return accepted.map(drop).map_err(escrow_error);
+            return match accepted {
+                // Another read came in since. It is for people to look at, and no reason to leave the meter to others.
+                Err(error) if error.code() == Some(Code::WrongState.as_str()) => Ok(()),
+                accepted => accepted.map(drop).map_err(escrow_error),
+            };
         }
         let ours = own_read(theirs, taken, self.clock.now())?;
         let recipients = self.recipients(papers.own_key).await?;

@@ -24,7 +24,7 @@ pub enum Voices {
     Due {
         /// Who loses it, if that one takes part. It supplies until the supply start.
         losing: Option<PartyId>,
-        /// Whether passwords that go in clear are said where a former supplier says that the meter is.
+        /// Whether a former supplier is believed, once all else has led nowhere.
         accept_former: bool,
     },
 }
@@ -50,15 +50,10 @@ impl Readied {
 }
 
 impl Opened {
-    /// Whether it matters who loses the meter: there are passwords of others, which go in clear, or the word of several.
+    /// Whether it matters who loses the meter: there is a word of somebody else than the recipient.
     pub fn needs_loser(&self) -> bool {
-        let others = || {
-            let others = self.generations.iter();
-            others.filter(|generation| generation.depositor != self.recipient)
-        };
-        let mut depositors: Vec<_> = others().map(|other| &other.depositor).collect();
-        depositors.dedup();
-        depositors.len() > 1 || others().any(|other| management(&other.package).is_none())
+        let mut depositors = self.generations.iter().map(|known| &known.depositor);
+        depositors.any(|depositor| *depositor != self.recipient)
     }
 
     /// The ways to the meter; with an address of ours instead of the released ones where there is one. A generation that
@@ -172,11 +167,11 @@ impl Voices {
         }
     }
 
-    /// Who listens at an address of theirs hears passwords: the old ones, and the new.
+    /// Who answers at an address of theirs is taken for the meter, and hears its passwords: the old ones, and the new.
     fn admit(&self, leads: Leads, belief: Belief) -> Result<Leads, Failure> {
         let refuses = matches!(self, Self::Due { accept_former, .. } if !accept_former);
-        if refuses && belief == Belief::Former && leads.protocol == MODE_C {
-            let why = "passwords go in clear, and this is of somebody who only had the meter once";
+        if refuses && belief == Belief::Former {
+            let why = "this is the word of somebody who only had the meter once";
             return Err(Failure::new(Exit::Refused, why)
                 .hint("`--accept-former` uses it, once all else has led nowhere"));
         }
@@ -303,6 +298,3 @@ fn outstation(package: &Package) -> DeviceId {
     let name = package.meter.outstation_id.as_ref();
     DeviceId::Outstation(name.map_or("", |name| name.as_str()).to_owned())
 }
-
-/// What [`Secrets::protocol`] calls the protocol whose passwords go in clear.
-const MODE_C: &str = "iec62056-21";

@@ -277,6 +277,25 @@ async fn an_epoch_that_began_unnoticed_is_noted_in_the_next_round() {
 }
 
 #[tokio::test]
+async fn what_was_counted_when_the_service_stops_is_written() {
+    let (escrow, _, _folder) = market().await;
+    let party: Identity = "urn:cos-escrow:party:lose".parse().unwrap();
+    escrow.count_refusal(&party, Code::CheckDigit);
+    escrow.write_summaries().await.unwrap();
+    assert!(
+        escrow
+            .shared
+            .newest_of("refusals.summary")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    escrow.write_last_summaries().await.unwrap();
+    let summary = newest(&escrow, "refusals.summary").await;
+    assert_eq!(summary.shown()["count"], json!(1));
+}
+
+#[tokio::test]
 async fn database_and_backup_are_for_their_owner_alone() {
     let (escrow, _, folder) = market().await;
     let backup = folder.path().join("backup.db");

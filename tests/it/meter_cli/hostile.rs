@@ -54,7 +54,7 @@ async fn no_password_is_said_where_only_a_former_supplier_says_that_the_meter_is
     let [(3, reason)] = &reasons(ending)[..] else {
         panic!("{endings}");
     };
-    assert!(reason.contains("passwords go in clear"), "{reason}");
+    assert!(reason.contains("only had the meter once"), "{reason}");
     wall.assert_is_ours(&world.desk().await).await;
     assert_eq!(world.state_of(wall.handover).await, "confirmed");
     assert_eq!(world.confirmed_address_of(wall.handover).await, 1);
@@ -92,7 +92,7 @@ async fn a_former_suppliers_line_hears_its_own_passwords_and_no_other_released_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_former_suppliers_word_counts_only_when_the_losing_ones_has_led_nowhere_for_good() {
+async fn a_former_suppliers_word_is_not_asked_for_what_the_losing_ones_does_not_open() {
     let world = World::with_released(1).await;
     world.write_configuration();
     let wall = world.meters(&[]).await.remove(0);
@@ -129,9 +129,17 @@ async fn a_former_suppliers_word_counts_only_when_the_losing_ones_has_led_nowher
     let desk = ["--journal", "next.db", "--journal-key", "next.key"];
     let output = with_desk(&world, "wrong.release", &desk, &[]).await;
     let endings = json_of(&output);
-    assert_eq!(endings[0]["outcome"], "rotated", "{endings}");
-    assert_eq!(endings[0]["address_of"]["party"], "former");
-    assert!(ear.connections() > 0);
+    assert_eq!(endings[0]["outcome"], "rejected", "{endings}");
+    assert_eq!(reasons(&endings[0])[0].0, 3);
+    assert_eq!(ear.connections(), 0);
+    assert!(wall.is_untouched());
+
+    // Nor where there is no other: who answers there would be taken for the meter.
+    forge.write("alone.release", vec![forge.signed(3, &former, &theirs)]);
+    let desk = ["--journal", "third.db", "--journal-key", "third.key"];
+    let output = with_desk(&world, "alone.release", &desk, &[]).await;
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert_eq!(ear.connections(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

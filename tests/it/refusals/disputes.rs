@@ -65,10 +65,40 @@ async fn getting_ones_own_keys_back_is_no_way_round_a_dispute() {
     let held = world.release("GAIN", switched(), "k3").await;
     assert_eq!(held.refusal(), (403, "read_mismatch".to_owned()));
 
-    let accept = format!("/v1/handovers/{}/accept-read", switched());
+    let handover = format!("/v1/handovers/{}", switched());
+    let read = json!({ "meter_serial": super::world::SERIAL, "component": "read" }).to_string();
+    let fetch = format!("{handover}/release");
+    assert_eq!(gainer.post_as("k4", &fetch, read).await.status, 200);
+    let accept = format!("{handover}/accept-read");
     assert_eq!(gainer.post(&accept, "").await.status, 200);
     let freed = gainer.post_as("k1", &path, release_body()).await;
     assert_eq!(freed.status, 200, "{freed:?}");
+}
+
+#[tokio::test]
+async fn a_read_that_was_not_fetched_is_not_accepted() {
+    let world = with_read().await;
+    let door = world.door_of("GAIN").await;
+    let path = format!("/v1/handovers/{}", switched());
+    let accept = async || door.post(&format!("{path}/accept-read"), "").await;
+    let unseen = (409, "wrong_state".to_owned());
+    assert_eq!(accept().await.refusal(), unseen, "never fetched");
+    assert_eq!(world.release("GAIN", switched(), "r1").await.status, 200);
+    let other = closing_read("head end", "99999.9");
+    let other = world.sealed_read(world.loser(), &other).await;
+    let reply = world.deposit("LOSE", Some(switched()), &[&other]).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    assert_eq!(
+        accept().await.refusal(),
+        unseen,
+        "another one came in since"
+    );
+    assert_eq!(
+        world.shown("GAIN", switched()).await["read"]["state"],
+        "open"
+    );
+    assert_eq!(world.release("GAIN", switched(), "r2").await.status, 200);
+    assert_eq!(accept().await.status, 200);
 }
 
 #[tokio::test]

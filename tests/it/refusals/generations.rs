@@ -75,6 +75,54 @@ async fn of_two_switches_each_supplier_has_its_days_and_the_last_gets_all_that_t
 }
 
 #[tokio::test]
+async fn unsigned_packages_take_no_room_of_signed_ones() {
+    let world = World::releasable().await;
+    let door = world.door_of("LOSE").await;
+    let path = format!("/v1/handovers/{}/deposit", switched());
+    let plain = json!({ "seal": "server", "package": package_json(POINT) }).to_string();
+    let unsigned = async |n| door.post_as(&format!("u{n}"), &path, plain.clone()).await;
+    for n in 0..32 {
+        assert_eq!(unsigned(n).await.status, 201, "{n}");
+    }
+    assert_eq!(
+        unsigned(32).await.refusal(),
+        (429, "rate_limited".to_owned())
+    );
+    let released = world.release("GAIN", switched(), "r1").await;
+    let newest_unsigned = (26..=33).rev();
+    let expected: Vec<u32> = newest_unsigned.chain([1]).collect();
+    assert_eq!(generations(world.gainer(), &released), expected);
+    let signed = world.sealed(world.loser(), &package()).await;
+    let signed = world.deposit("LOSE", Some(switched()), &[&signed]).await;
+    assert_eq!(signed.status, 201, "{signed:?}");
+}
+
+#[tokio::test]
+async fn who_lost_the_point_before_the_last_switch_is_heard_as_a_former_supplier() {
+    let mut world = World::releasable().await;
+    let own = world.sealed(world.gainer(), &package()).await;
+    assert_eq!(world.deposit("GAIN", None, &[&own]).await.status, 201);
+    // Late, but of the present switch: kept as it should, behind what the supplier after it says.
+    let late = world.sealed(world.loser(), &package()).await;
+    let late = world.deposit("LOSE", Some(switched()), &[&late]).await;
+    assert_eq!(late.json()["envelopes"][0]["status"], "current");
+    let path = format!("/v1/supply-points/{POINT}/release");
+    let door = world.door_of("GAIN").await;
+    let recovered = door.post_as("k", &path, release_body()).await;
+    assert_eq!(generations(world.gainer(), &recovered), [2, 3, 1]);
+
+    world
+        .switch_to("THRD", ("R2", "2025-07-04"), json!({}))
+        .await;
+    world.wait_until("2025-07-04T12:00:00Z").await;
+    let junk = world.sealed(world.loser(), &package()).await;
+    let junk = world.deposit("LOSE", Some(switched()), &[&junk]).await;
+    assert_eq!(junk.json()["envelopes"][0]["status"], "prepared");
+    let released = world.release("THRD", handover_of("R2"), "c1").await;
+    assert_eq!(generations(world.stranger(), &released), [2, 3, 1, 4]);
+}
+
+#[tokio::test]
 async fn an_erroneous_switch_is_given_back_with_every_key_that_the_meter_may_hold() {
     let mut world = World::releasable().await;
     assert_eq!(world.release("GAIN", switched(), "b1").await.status, 200);

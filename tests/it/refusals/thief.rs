@@ -255,6 +255,9 @@ async fn what_is_left_to_a_stolen_tls_key_is_what_the_threat_model_says() {
     assert_eq!(deposited.status, 201, "{deposited:?}");
     let envelopes = &deposited.json()["envelopes"];
     assert_eq!(envelopes[0]["attributed"], "mtls-only");
+    let fetch = at("/v1/handovers/{id}/release");
+    let fetched = thief.door.post_as("again", &fetch, release_body()).await;
+    assert_eq!(fetched.status, 200, "{fetched:?}");
     for (path, body) in [("accept-read", ""), ("reject", r#"{"reason":"r"}"#)] {
         let path = at(&format!("/v1/handovers/{{id}}/{path}"));
         assert_eq!(thief.post(&path, body).await.status, 200, "{path}");
