@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::CustodyError;
+use super::{CustodyError, KeyProvider};
 use crate::envelope::{Context, Kek};
 use crate::types::{Random, Secret};
 
@@ -48,22 +48,22 @@ impl FileProvider {
         Ok(provider)
     }
 
-    /// Names of the wrapped keys.
-    pub(super) fn names(&self) -> Result<Vec<String>, CustodyError> {
-        Ok(named(&self.folder, WRAPPED)?)
-    }
-
     /// Names of the wrapped keys in a folder that is somebody else's to work with.
     pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, CustodyError> {
         Ok(named(folder, WRAPPED)?)
     }
 
-    pub(super) fn put(
-        &self,
-        name: &str,
-        secret: &Secret,
-        random: &dyn Random,
-    ) -> Result<(), CustodyError> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}{WRAPPED}"))
+    }
+}
+
+impl KeyProvider for FileProvider {
+    fn names(&self) -> Result<Vec<String>, CustodyError> {
+        Ok(named(&self.folder, WRAPPED)?)
+    }
+
+    fn put(&self, name: &str, secret: &Secret, random: &dyn Random) -> Result<(), CustodyError> {
         let sealed = self
             .root
             .seal_at_rest(&context(name), secret.expose(), random);
@@ -71,7 +71,7 @@ impl FileProvider {
         Ok(())
     }
 
-    pub(super) fn open_key(&self, name: &str) -> Result<Secret, CustodyError> {
+    fn open_key(&self, name: &str) -> Result<Secret, CustodyError> {
         let sealed = read_private(&self.path(name))?;
         self.root
             .open_at_rest(&context(name), sealed.expose())
@@ -79,17 +79,13 @@ impl FileProvider {
     }
 
     /// Overwrites and removes a key. On media that keep old blocks, what matters is that the root key is elsewhere.
-    pub(super) fn destroy(&self, name: &str) -> Result<(), CustodyError> {
+    fn destroy(&self, name: &str) -> Result<(), CustodyError> {
         let condemned = self.folder.join(format!("{name}{CONDEMNED}"));
         // ORDER: a half-erased key must not be taken for a damaged one. What is cut off after this, `open` finishes.
         fs::rename(self.path(name), &condemned)?;
         sync(Some(&self.folder))?;
         erase(&condemned)?;
         Ok(())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}{WRAPPED}"))
     }
 }
 

@@ -20,9 +20,24 @@ use crate::envelope::{Kek, Kem, SealingKeyPair};
 use crate::types::{Random, Secret, Timestamp};
 use file::FileProvider;
 
+/// Where the keys lie: secrets by name, each protected by a root key that never leaves the provider.
+trait KeyProvider: Send + Sync {
+    /// The names of all secrets.
+    fn names(&self) -> Result<Vec<String>, CustodyError>;
+
+    /// Keeps a new secret, durably; a name is used once.
+    fn put(&self, name: &str, secret: &Secret, random: &dyn Random) -> Result<(), CustodyError>;
+
+    /// The secret of that name.
+    fn open_key(&self, name: &str) -> Result<Secret, CustodyError>;
+
+    /// Destroys a secret: from then on nobody opens it, whatever was copied of the database.
+    fn destroy(&self, name: &str) -> Result<(), CustodyError>;
+}
+
 /// All keys of the service, opened.
 pub struct Custody {
-    provider: FileProvider,
+    provider: Box<dyn KeyProvider>,
     epochs: ArcSwap<BTreeMap<u32, Epoch>>,
     sealing: Vec<SealingKeyPair>,
     log: Secret,
@@ -64,31 +79,16 @@ impl Custody {
         random: &dyn Random,
     ) -> Result<Self, CustodyError> {
         let provider = FileProvider::open_or_create(folder, random)?;
-        let names = provider.names()?;
-        let is_missing = |name: &str| !names.iter().any(|known| known == name);
-        if is_missing("log") {
-            provider.put("log", &Self::new_log_key()?, random)?;
-        }
-        for name in ["disclosure", "index"] {
-            if is_missing(name) {
-                provider.put(name, &random_key(random), random)?;
-            }
-        }
-        if !names.iter().any(|name| parse_epoch_name(name).is_some()) {
-            provider.put(&epoch_name(1, now), &random_key(random), random)?;
-        }
-        for kem in ESCROW_KEMS {
-            if is_missing(&sealing_name(kem)) {
-                let pair = SealingKeyPair::generate(kem, random);
-                provider.put(&sealing_name(kem), &pair.to_secret(), random)?;
-            }
-        }
-        Self::open(folder)
+        complete(&provider, now, random)?;
+        Self::of(Box::new(provider))
     }
 
     /// Opens the keys in `folder`.
     pub fn open(folder: &Path) -> Result<Self, CustodyError> {
-        let provider = FileProvider::open(folder)?;
+        Self::of(Box::new(FileProvider::open(folder)?))
+    }
+
+    fn of(provider: Box<dyn KeyProvider>) -> Result<Self, CustodyError> {
         let mut epochs = BTreeMap::new();
         for name in provider.names()? {
             let Some((number, created_at)) = parse_epoch_name(&name) else {
@@ -201,13 +201,41 @@ impl Custody {
         let tag = ring::hmac::sign(&key, subject.as_bytes());
         tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
     }
+}
 
-    fn new_log_key() -> Result<Secret, CustodyError> {
-        let rng = ring::rand::SystemRandom::new();
-        let document = ring::signature::Ed25519KeyPair::generate_pkcs8(&rng)
-            .map_err(|_| CustodyError::Damaged("log".to_owned()))?;
-        Ok(Secret::new(document.as_ref().to_vec()))
+/// Makes the keys that are missing.
+fn complete(
+    provider: &dyn KeyProvider,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<(), CustodyError> {
+    let names = provider.names()?;
+    let is_missing = |name: &str| !names.iter().any(|known| known == name);
+    if is_missing("log") {
+        provider.put("log", &new_log_key()?, random)?;
     }
+    for name in ["disclosure", "index"] {
+        if is_missing(name) {
+            provider.put(name, &random_key(random), random)?;
+        }
+    }
+    if !names.iter().any(|name| parse_epoch_name(name).is_some()) {
+        provider.put(&epoch_name(1, now), &random_key(random), random)?;
+    }
+    for kem in ESCROW_KEMS {
+        if is_missing(&sealing_name(kem)) {
+            let pair = SealingKeyPair::generate(kem, random);
+            provider.put(&sealing_name(kem), &pair.to_secret(), random)?;
+        }
+    }
+    Ok(())
+}
+
+fn new_log_key() -> Result<Secret, CustodyError> {
+    let rng = ring::rand::SystemRandom::new();
+    let document = ring::signature::Ed25519KeyPair::generate_pkcs8(&rng)
+        .map_err(|_| CustodyError::Damaged("log".to_owned()))?;
+    Ok(Secret::new(document.as_ref().to_vec()))
 }
 
 fn kek(name: &str, secret: &Secret) -> Result<Kek, CustodyError> {

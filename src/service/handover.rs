@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::supplier::is_involved;
-use super::{Caller, Escrow, Failure};
+use super::{Caller, Escrow, Failure, Receipt};
 use crate::handover::State;
 use crate::store::{Handover, HandoverFilter, Page, ReadState, Side};
 use crate::types::{
@@ -72,6 +72,9 @@ pub struct HandoverView {
     pub read: ReadState,
     /// Whether it gives a supply point back that was switched in error.
     pub erroneous_return: bool,
+    /// Proof of the newest release, for the supplier that loses the point, where one handover is shown: that it is in the
+    /// log, not what the gaining supplier was shown of it.
+    pub release_receipt: Option<Receipt>,
 }
 
 /// One of the two suppliers.
@@ -107,6 +110,7 @@ impl From<Handover> for HandoverView {
             outcome: handover.outcome,
             read: handover.read,
             erroneous_return: handover.erroneous_return,
+            release_receipt: None,
         }
     }
 }
@@ -157,11 +161,18 @@ impl Escrow {
         let shown = point.and_then(|point| {
             let handover = point.handovers.iter().find(|h| h.id == id)?;
             let now = self.shared.clock.now();
-            is_involved(party, &facts.directory, point, handover, now).then(|| handover.clone())
+            let grants = point.grants.iter().filter(|grant| grant.handover == id);
+            let released = grants.map(|grant| grant.entry).max();
+            is_involved(party, &facts.directory, point, handover, now)
+                .then(|| (HandoverView::from(handover.clone()), released))
         });
-        shown
-            .map(HandoverView::from)
-            .ok_or_else(|| Failure::refused(Code::NotFound))
+        let (mut view, released) = shown.ok_or_else(|| Failure::refused(Code::NotFound))?;
+        if let Some(entry) = released
+            && view.losing.party.as_ref() == Some(party)
+        {
+            view.release_receipt = self.shared.proof_of(entry).await?;
+        }
+        Ok(view)
     }
 }
 

@@ -39,9 +39,15 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> 
         Command::Show { id } => {
             let session = open()?;
             let request = Request::get(format!("/v1/handovers/{id}"));
-            let view = wait(async {
+            let view: Value = wait(async {
                 session.prove_log().await?;
-                Ok(session.client.send(request).await?.json()?)
+                let view: Value = session.client.send(request).await?.json()?;
+                if let Some(receipt) = view.get("release_receipt").filter(|r| !r.is_null()) {
+                    let receipt = serde_json::from_value(receipt.clone());
+                    let receipt = receipt.map_err(Failure::failed)?;
+                    session.client.verify_receipt(&receipt).await?;
+                }
+                Ok(view)
             })?;
             output.row(&Document::<Handover>::of(view))
         }

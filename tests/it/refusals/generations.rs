@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cos_escrow::cli::demo::market::Supplier;
+use cos_escrow::client::ReceiptDocument;
 use cos_escrow::envelope::package::Package;
 use cos_escrow::envelope::statement::{Confirmation, Outcome};
 use cos_escrow::envelope::{Recipient, Release, SignedDocument};
@@ -72,6 +73,31 @@ async fn of_two_switches_each_supplier_has_its_days_and_the_last_gets_all_that_t
         assert_eq!(reply.refusal(), expected, "{who} {handover}");
     }
     assert_eq!(world.shown("GAIN", switched()).await["state"], "superseded");
+}
+
+#[tokio::test]
+async fn the_losing_supplier_gets_proof_of_the_release_and_not_what_it_hides() {
+    let world = World::releasable().await;
+    assert_eq!(
+        world.shown("LOSE", switched()).await["release_receipt"],
+        Value::Null
+    );
+    assert_eq!(world.release("GAIN", switched(), "b1").await.status, 200);
+    let receipt = &world.shown("LOSE", switched()).await["release_receipt"];
+    let document: ReceiptDocument = serde_json::from_value(receipt.clone()).unwrap();
+    world
+        .loser()
+        .client
+        .verify_receipt(&document)
+        .await
+        .unwrap();
+    let leaf: Value = serde_json::from_slice(&document.leaf).unwrap();
+    assert_eq!(leaf["type"], "release.granted", "{leaf}");
+    assert_eq!(receipt["disclosures"], json!([]));
+    assert_eq!(
+        world.shown("GAIN", switched()).await["release_receipt"],
+        Value::Null
+    );
 }
 
 #[tokio::test]
